@@ -13,16 +13,33 @@
 #include <stdint.h>
 
 struct hmap_slot {
-	uint64_t key;
+	uint64_t key; /* 0: empty, for key 0 lies outside of the slots */
 	uint64_t value;
 };
 
 struct hmap {
 	struct hmap_slot *slots; /* NULL while empty */
-	uint8_t *used;		 /* one byte a slot */
 	size_t mask;
-	size_t count;
+	size_t count; /* keys, key 0 included */
+	uint64_t seed;
+	uint64_t zero_value; /* of key 0 */
+	bool has_zero;
 };
+
+/** Where @p key is looked for first. The 64 x 64 -> 128 bit product is folded, so that every key bit reaches every slot bit. */
+static inline size_t hmap_home(const struct hmap *map, uint64_t key)
+{
+	__extension__ unsigned __int128 product =
+		(unsigned __int128)(key ^ map->seed) * 0x9e3779b97f4a7c15U;
+	return (size_t)((uint64_t)product ^ (uint64_t)(product >> 64)) & map->mask;
+}
+
+/** Starts loading what hmap_get or hmap_set of @p key will need, for callers that know their keys ahead. */
+static inline void hmap_prefetch(const struct hmap *map, uint64_t key)
+{
+	if (map->slots)
+		__builtin_prefetch(&map->slots[hmap_home(map, key)]);
+}
 
 /** True and the value, or false when @p key is not in the map. O(1). */
 bool hmap_get(const struct hmap *map, uint64_t key, uint64_t *ret);

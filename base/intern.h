@@ -8,12 +8,19 @@
 
 #include "base/buf.h"
 
+#include <stdbool.h>
+
+struct intern_slot {
+	uint32_t hash;
+	uint32_t number; /* of the string, plus 1; 0: empty */
+};
+
 struct intern {
-	struct buf blob;    /* all strings, each with its NUL */
-	uint32_t *offsets;  /* of string i in blob */
-	uint32_t *slots;    /* hash table: string number + 1, 0 is empty */
-	uint32_t *hashes;   /* of string i */
+	struct buf blob;   /* all strings, each with its NUL */
+	uint32_t *offsets; /* of string i in blob */
+	struct intern_slot *slots;
 	size_t slot_mask;
+	uint64_t seed;
 	uint32_t count;
 	uint32_t offsets_cap;
 };
