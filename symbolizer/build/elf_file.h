@@ -84,7 +84,7 @@ uint16_t elffile_machine(const struct elffile *file);
 size_t elffile_section_count(const struct elffile *file);
 /** NULL when @p index is not below the count. */
 const struct elffile_section *elffile_section(const struct elffile *file, size_t index);
-/** The first section of this name that has bytes, else the first of this name, else NULL. O(log sections). Any thread. */
+/** The first section of this name that has bytes, else the first of this name, else NULL. O(sections). Any thread. */
 const struct elffile_section *elffile_find(const struct elffile *file, const char *name);
 
 /**
