@@ -30,13 +30,13 @@ struct err;
 
 /** A new error. @p format as printf, one line. Never NULL: falls back to the static ERR_NOMEM object. */
 struct err *err_new(enum err_code code, const char *format, ...)
-	__attribute__((format(printf, 2, 3))) MUST_USE;
+	__attribute__((format(printf, 2, 3), returns_nonnull)) MUST_USE;
 
 /** ERR_OS from an errno value: "<formatted>: <strerror>". */
-struct err *err_os(int error, const char *format, ...) __attribute__((format(printf, 2, 3))) MUST_USE;
+struct err *err_os(int error, const char *format, ...) __attribute__((format(printf, 2, 3), returns_nonnull)) MUST_USE;
 
 /** The static out-of-memory error. */
-struct err *err_nomem(void) MUST_USE;
+struct err *err_nomem(void) __attribute__((returns_nonnull)) MUST_USE;
 
 /** Puts context before the message: "<formatted>: <old message>". Consumes @p e, NULL stays NULL. */
 struct err *err_wrap(struct err *e, const char *format, ...)

@@ -204,6 +204,6 @@ static inline struct reader reader_sub(struct reader *r, uint64_t len)
 
 /** ERR_FORMAT at the present position: "<place>+0x<offset>: <formatted>". */
 struct err *reader_error(const struct reader *r, const char *format, ...)
-	__attribute__((format(printf, 2, 3))) MUST_USE;
+	__attribute__((format(printf, 2, 3), returns_nonnull)) MUST_USE;
 
 #endif
