@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Finding the debug file of a binary as gdb does (GDB manual, "Debugging Information in Separate Files"):
+ *     <debug dir>/.build-id/xx/yyyy.debug     for each debug directory, by the GNU build ID
+ *     <dir of the binary>/<link>              .gnu_debuglink, its CRC checked
+ *     <dir of the binary>/.debug/<link>
+ *     <debug dir>/<dir of the binary>/<link>
+ * This opens paths: programs at a prompt use it, the sandboxed worker does not.
+ */
+#ifndef CAIRN_SYMBOLIZER_BUILD_DEBUG_FILE_H
+#define CAIRN_SYMBOLIZER_BUILD_DEBUG_FILE_H
+
+#include "symbolizer/build/elf_file.h"
+
+enum { DEBUG_FILE_DIRS_MAX = 64 };
+
+/* A file mapped read-only, opened as ELF. Zero-initialized: nothing. */
+struct elf_mapping {
+	char *path;
+	const uint8_t *bytes;
+	size_t len;
+	struct elffile *elf;
+};
+
+/**
+ * Maps the regular file at @p path and opens it as ELF.
+ * @param ret  the caller's; elf_mapping_deinit
+ * @return NULL; ERR_OS; ERR_FORMAT (empty files and directories too); ERR_LIMIT; ERR_NOMEM. Any thread.
+ */
+struct err *elf_mapping_open(const char *path, struct elf_mapping *ret) MUST_USE;
+/** For CLEANUP too. */
+void elf_mapping_deinit(struct elf_mapping *mapping);
+
+struct debug_file_search {
+	const char *debug_file;	       /* NULL: search; else this file, which must belong to the binary */
+	const char *const *debug_dirs; /* NULL: /usr/lib/debug only */
+	size_t debug_dir_count;
+};
+
+/**
+ * The separate debug file of @p binary.
+ * @param search  NULL: defaults
+ * @param ret     bytes NULL when there is none (a miss is no error); the caller's
+ * @return NULL; ERR_MISMATCH: a file was named, or stands where one belongs, but its build ID or CRC is another's (both values are
+ *         told) and no right one was found; ERR_FORMAT, ERR_OS likewise for one that cannot be read; ERR_NOMEM. Any thread.
+ *         Reads the whole of a file found by link, for its CRC.
+ */
+struct err *debug_file_find(const struct elf_mapping *binary, const struct debug_file_search *search, struct elf_mapping *ret)
+	MUST_USE;
+
+#endif
