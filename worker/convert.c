@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/convert.h"
+
+#include "fileid/fileid.h"
+#include "symbolizer/build/build.h"
+#include "symbolizer/build/elf_file.h"
+#include "symbolizer/table/table.h"
+
+#include <elf.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Of what symbolizer/build makes of the same input: raise it when a rebuild would give better answers. */
+enum { BUILDER_VERSION = 1 };
+
+/* A debug file keeps the section headers of the code, as SHT_NOBITS: objcopy --only-keep-debug, eu-strip -f. */
+static void classify_sections(const struct elffile *file, struct convert_kind *kind)
+{
+	size_t with_bytes = 0, without = 0;
+
+	for (size_t i = 0; i < elffile_section_count(file); i++) {
+		const struct elffile_section *section = elffile_section(file, i);
+		if (!(section->flags & SHF_ALLOC) || !(section->flags & SHF_EXECINSTR))
+			continue;
+		if (section->type == SHT_NOBITS)
+			without++;
+		else
+			with_bytes++;
+	}
+	kind->debug_only = without > 0 && with_bytes == 0;
+	kind->code = without + with_bytes > 0;
+}
+
+static bool has_bytes(const struct elffile *file, const char *name)
+{
+	const struct elffile_section *section = elffile_find(file, name);
+
+	return section && section->type != SHT_NOBITS && section->size > 0;
+}
+
+static void classify(const struct elffile *file, struct convert_kind *ret)
+{
+	size_t ranges;
+
+	*ret = (struct convert_kind){.build_id = *elffile_build_id(file)};
+	classify_sections(file, ret);
+	(void)elffile_code_ranges(file, &ranges);
+	ret->code = ret->code || ranges > 0;
+	ret->dwarf = has_bytes(file, ".debug_info") || has_bytes(file, ".debug_line");
+}
+
+struct err *convert_classify(const struct image *image, const char *name, struct convert_kind *ret)
+{
+	CLEANUP(elffile_closep) struct elffile *file = NULL;
+
+	TRY(elffile_open(image->bytes, image->len, name, NULL, &file));
+	classify(file, ret);
+	return NULL;
+}
+
+/* Who the file is; what its symbols are comes later. */
+static struct err *identify(const struct convert_input *input, struct protocol_result *ret)
+{
+	CLEANUP(elffile_closep) struct elffile *file = NULL;
+	struct convert_kind kind;
+	struct elf_ids ids;
+
+	TRY(elffile_open(input->binary->bytes, input->binary->len, input->name, NULL, &file));
+	classify(file, &kind);
+	TRY(build_id_from_elf(input->binary->bytes, input->binary->len, input->name, &ids));
+	TRY(fileid_from_memory(input->binary->bytes, input->binary->len, &ret->fileid));
+	ret->build_id = kind.build_id;
+	ret->debug_only = kind.debug_only;
+	ret->has_debug = input->debug != NULL;
+	ret->size_bytes = input->binary->len;
+	ret->elf_machine = elffile_machine(file);
+	(void)snprintf(ret->go_build_id, sizeof(ret->go_build_id), "%s", ids.go);
+	(void)snprintf(ret->name, sizeof(ret->name), "%s", input->member);
+	return kind.debug_only ? NULL : elffile_load_segments(file, &ret->segments);
+}
+
+static void on_progress(void *context, enum build_phase phase, uint64_t done, uint64_t total)
+{
+	output_progress(context, phase < BUILD_ENCODE ? PROTOCOL_READING : PROTOCOL_WRITING, done, total);
+}
+
+static void describe(const struct build_stats *stats, size_t table_bytes, char *text, size_t size)
+{
+	(void)snprintf(text, size,
+		"units=%" PRIu64 " skipped_units=%" PRIu64 " ranges=%" PRIu64 " functions=%" PRIu64 " inline_nodes=%" PRIu64
+		" symbols=%" PRIu64 " rows=%" PRIu64 " tombstones=%" PRIu64 " bad_names=%" PRIu64 " table_bytes=%zu%s%s",
+		stats->units, stats->skipped_units, stats->ranges, stats->functions, stats->inline_nodes, stats->symbols, stats->rows,
+		stats->tombstones, stats->bad_names, table_bytes, stats->reason[0] ? " first: " : "", stats->reason);
+}
+
+/* cairnd compares these with the table that it gets: they are the table's, not what this file believes. */
+static struct err *take_table_facts(const struct buf *table, struct protocol_result *result)
+{
+	struct table opened;
+	struct table_info info;
+
+	TRY(table_open(table->data, table->len, &opened));
+	table_info(&opened, &info);
+	result->sources = info.sources;
+	result->build_id = info.build_id;
+	return NULL;
+}
+
+static struct err *build(const struct convert_input *input, const struct worker_options *options, struct output *output,
+	struct protocol_result *result, struct buf *table)
+{
+	struct build_stats stats = {0};
+	struct build_options wanted = {
+		.binary = {input->binary->bytes, input->binary->len, input->name},
+		.threads = options->threads,
+		.progress = on_progress,
+		.progress_context = output,
+	};
+
+	if (input->debug)
+		wanted.debug = (struct build_image){input->debug->bytes, input->debug->len, "its debug file"};
+	if (result->debug_only && !input->debug) {
+		wanted.debug = wanted.binary;
+		wanted.binary = (struct build_image){0};
+	}
+	struct err *e = build_table(&wanted, table, &stats);
+	if (e && err_code(e) == ERR_NOT_FOUND) {
+		err_free(e); /* stripped of everything: known all the same */
+		(void)snprintf(result->stats, sizeof(result->stats), "no symbols");
+		return NULL;
+	}
+	TRY(e);
+	if (table->len > options->table_bytes)
+		return err_new(ERR_LIMIT, "%s: table of %zu bytes is over max_table_bytes %" PRIu64, input->name, table->len,
+			options->table_bytes);
+	result->builder_version = BUILDER_VERSION;
+	describe(&stats, table->len, result->stats, sizeof(result->stats));
+	return take_table_facts(table, result);
+}
+
+struct err *convert_run(const struct convert_input *input, const struct worker_options *options, struct output *output)
+{
+	CLEANUP(buf_deinit) struct buf table = {0};
+	struct protocol_result result = {0};
+
+	output_progress(output, PROTOCOL_READING, 0, 0);
+	TRY(identify(input, &result));
+	TRY(build(input, options, output, &result, &table));
+	output_progress(output, PROTOCOL_WRITING, 0, table.len);
+	return output_result(output, &result, table.data, table.len);
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * From mapped ELF images to a result for cairnd: identity by fileid/, table by symbolizer/build.
+ */
+#ifndef CAIRN_WORKER_CONVERT_H
+#define CAIRN_WORKER_CONVERT_H
+
+#include "worker/image.h"
+#include "worker/options.h"
+#include "worker/output.h"
+
+#include <stdbool.h>
+
+/* What decides how a file is used, without reading its debug information. */
+struct convert_kind {
+	struct build_id build_id;
+	bool code;	 /* it has executable sections or segments */
+	bool debug_only; /* and their bytes are not in it */
+	bool dwarf;	 /* it has .debug_info or the like */
+};
+
+/** ERR_FORMAT, ERR_LIMIT: not an ELF file that can be read. */
+struct err *convert_classify(const struct image *image, const char *name, struct convert_kind *ret) MUST_USE;
+
+struct convert_input {
+	const struct image *binary; /* a runtime file, or a debug file that stands alone */
+	const struct image *debug;  /* NULL: none */
+	const char *name;	    /* for errors */
+	const char *member;	    /* for the result: its name in a package; "" */
+};
+
+/** Builds the table and sends one result. A file without any symbol gives a result without a table. */
+struct err *convert_run(const struct convert_input *input, const struct worker_options *options, struct output *output) MUST_USE;
+
+#endif

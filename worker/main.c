@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * cairn-worker: descriptors in, frames out. See docs/worker.md.
+ */
+#include "base/digest.h"
+#include "base/err.h"
+#include "worker/convert.h"
+#include "worker/image.h"
+#include "worker/options.h"
+#include "worker/output.h"
+#include "worker/package.h"
+#include "worker/sandbox.h"
+
+#include <iconv.h>
+#include <locale.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+enum { EXIT_USAGE = 2 };
+
+/* What opens files when it is first used must be used before the door is shut. */
+static struct err *warm_up(void)
+{
+	struct sha256 digest;
+
+	/* With UTF-8 as the locale's charset libarchive converts names without asking iconv for modules. */
+	if (!setlocale(LC_CTYPE, "C.UTF-8"))
+		return err_new(ERR_INTERNAL, "no locale C.UTF-8");
+	iconv_t converter = iconv_open("UTF-8", "UTF-16BE"); /* loads gconv's index */
+	if (converter != (iconv_t)-1)
+		(void)iconv_close(converter);
+	return sha256_of("", 0, &digest); /* libcrypto's providers and configuration */
+}
+
+static uint64_t mapped_bytes(const struct worker_options *options)
+{
+	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->package_fd};
+	uint64_t sum = options->scratch_fd >= 0 ? options->unpacked_bytes : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		struct stat status;
+		if (fds[i] >= 0 && fstat(fds[i], &status) == 0)
+			sum += (uint64_t)status.st_size;
+	}
+	return sum;
+}
+
+static struct err *enter(const struct worker_options *options)
+{
+	struct sandbox_limits limits = {
+		.memory_bytes = options->memory_bytes,
+		.mapped_bytes = mapped_bytes(options),
+		.cpu_seconds = options->cpu_seconds,
+		.file_bytes = options->unpacked_bytes,
+		.last_fd = worker_options_last_fd(options),
+	};
+
+	TRY(warm_up());
+	return err_wrap(sandbox_enter(&limits), "sandbox");
+}
+
+static struct err *run_elf(const struct worker_options *options, struct output *output)
+{
+	CLEANUP(image_unmap) struct image binary = {0};
+	CLEANUP(image_unmap) struct image debug = {0};
+	struct convert_input input = {.binary = &binary, .name = "binary", .member = ""};
+
+	if (options->binary_fd < 0) { /* a debug file that stands alone */
+		input.name = "debug file";
+		TRY(image_map(options->debug_fd, input.name, &binary));
+		return convert_run(&input, options, output);
+	}
+	TRY(image_map(options->binary_fd, input.name, &binary));
+	if (options->debug_fd >= 0) {
+		TRY(image_map(options->debug_fd, "debug file", &debug));
+		input.debug = &debug;
+	}
+	return convert_run(&input, options, output);
+}
+
+static struct err *run_package(const struct worker_options *options, struct output *output)
+{
+	CLEANUP(image_unmap) struct image package = {0};
+
+	TRY(image_map(options->package_fd, "package", &package));
+	return package_run(&package, options, output);
+}
+
+static struct err *run(const struct worker_options *options, struct output *output)
+{
+	TRY(enter(options));
+	TRY(options->mode == WORKER_ELF ? run_elf(options, output) : run_package(options, output));
+	return output_done(output);
+}
+
+int main(int argc, char **argv)
+{
+	struct worker_options options;
+	struct output output;
+	CLEANUP(err_freep) struct err *e = worker_options_parse(argc, argv, &options);
+
+	if (e) {
+		(void)fprintf(stderr, "cairn-worker: %s\n", err_message(e));
+		return EXIT_USAGE;
+	}
+	e = output_init(&output, PROTOCOL_FD_OUTPUT);
+	if (!e) {
+		e = run(&options, &output);
+		if (e)
+			output_failed(&output, e, options.memory_bytes);
+	}
+	output_deinit(&output);
+	return e ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A .deb or .ddeb: its ELF members go to the scratch file, are paired by build ID, and each gives one result.
+ */
+#ifndef CAIRN_WORKER_PACKAGE_H
+#define CAIRN_WORKER_PACKAGE_H
+
+#include "worker/image.h"
+#include "worker/options.h"
+#include "worker/output.h"
+
+enum {
+	PACKAGE_ENTRIES_MAX = 1 << 20,	/* of any kind, in one archive */
+	PACKAGE_ELF_MAX = PROTOCOL_RESULTS_MAX, /* ELF members */
+	PACKAGE_RATIO_MAX = 200,	/* bytes unpacked per packed byte .. */
+	PACKAGE_RATIO_FROM = 64 << 20,	/* .. once so many were unpacked: xz makes 7000 of zeros, 4 to 12 of programs */
+};
+
+/**
+ * Sends one result for each ELF file with code, with its debug file where the package has both, and `skipped` for ELF members
+ * that could not be used. Nothing is written but the scratch file.
+ * @return NULL; ERR_FORMAT: damaged, truncated, a nested compression; ERR_UNSUPPORTED; ERR_LIMIT: options->unpacked_bytes or a
+ *         limit above is passed; ERR_OS: scratch file; ERR_NOMEM.
+ */
+struct err *package_run(const struct image *package, const struct worker_options *options, struct output *output) MUST_USE;
+
+#endif
