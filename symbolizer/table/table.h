@@ -37,14 +37,37 @@ struct table_frame {
 	uint32_t function_id; /* dense number of the function in this table: for deduplication */
 	uint32_t file_id;     /* dense number of the file in this table, 0: unknown */
 	bool inlined;	      /* false on the last frame of a chain */
-	uint64_t offset;      /* outermost frame only: address minus the function's entry */
+	/* outermost frame only: address minus the function's entry; 0 for a cold part that lies below the entry */
+	uint64_t offset;
 	uint32_t aliases;     /* outermost frame only: handle for table_aliases, 0: none */
 };
 
-/* An opened table: a view on bytes that the caller keeps alive and unchanged. Copyable. The members are table.c's own. */
+enum { TABLE_MAX_FIELDS = 5 };
+
+/* Records of one bit width, packed without gaps; the fields stand in a record in the order of `width`. table.c's own. */
+struct table_array {
+	const uint8_t *at;
+	uint32_t count;
+	uint8_t bits; /* of a record */
+	uint8_t width[TABLE_MAX_FIELDS];
+	uint8_t shift[TABLE_MAX_FIELDS]; /* first bit of the field in a record */
+};
+
+/*
+ * An opened table: a view on bytes that the caller keeps alive and unchanged. Copyable. The members are table.c's own:
+ * what table_open decoded from the header, so that a lookup does not.
+ */
 struct table {
 	const uint8_t *bytes;
 	size_t len;
+	uint64_t base, span; /* rows cover [base, base + span) */
+	uint64_t entry_base; /* entries of concrete functions count from here */
+	const uint8_t *top, *keys, *offsets, *blocks;
+	uint32_t top_count, block_count, block_bytes;
+	uint8_t key_bytes; /* 4 or 8 */
+	struct table_array nodes, wide, concretes, functions, files, aliases;
+	const char *text;
+	uint32_t text_len;
 };
 
 /**
@@ -62,7 +85,7 @@ struct err *table_verify(const struct table *table) MUST_USE;
  * @param vaddr   address as linked
  * @param frames  the caller's array of @p cap
  * @return how many frames were written; 0 when nothing covers vaddr. A chain longer than @p cap keeps its innermost
- *         cap - 1 frames and its outermost. Any thread. O(log ranges + depth).
+ *         cap - 1 frames and its outermost. Any thread. O(log blocks + depth).
  */
 size_t table_lookup(const struct table *table, uint64_t vaddr, struct table_frame *frames, size_t cap);
 
@@ -86,7 +109,8 @@ struct table_info {
 	uint16_t elf_machine; /* e_machine */
 	struct build_id build_id;
 	uint64_t low_vaddr, high_vaddr; /* [low, high) of all ranges */
-	uint64_t functions, files, inline_nodes, rows, blocks;
+	uint64_t functions, files, inline_nodes, concretes, aliases, rows, blocks;
+	/* These, the header and some padding make up total_bytes. Concrete functions and aliases count as functions. */
 	uint64_t index_bytes, block_bytes, node_bytes, function_bytes, file_bytes, string_bytes, total_bytes;
 };
 void table_info(const struct table *table, struct table_info *ret);
