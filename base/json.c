@@ -257,7 +257,7 @@ void json_bool(struct json *json, bool value)
 	put(json, value ? "true" : "false", value ? 4 : 5);
 }
 
-void json_null(struct json *json)
+void json_null_value(struct json *json)
 {
 	begin_value(json);
 	put(json, "null", 4);
@@ -268,7 +268,7 @@ void json_double(struct json *json, double value)
 	char text[40];
 
 	if (!isfinite(value)) {
-		json_null(json);
+		json_null_value(json);
 		return;
 	}
 	/* The shortest of the two forms that reads back as the same number. */

@@ -41,7 +41,8 @@ void json_i64(struct json *json, int64_t value);
 /** As a string "0x1a2b": for addresses and whatever can pass 2^53. */
 void json_hex(struct json *json, uint64_t value);
 void json_bool(struct json *json, bool value);
-void json_null(struct json *json);
+/** null; not `json_null`, which is a symbol of jansson. */
+void json_null_value(struct json *json);
 /** Seconds and the like; NaN and infinities become null. */
 void json_double(struct json *json, double value);
 

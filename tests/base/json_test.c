@@ -46,7 +46,7 @@ Test(json, writes_commas_and_nesting, .fini = drop)
 	json_key(&json, "b");
 	json_bool(&json, true);
 	json_key(&json, "c");
-	json_null(&json);
+	json_null_value(&json);
 	json_key(&json, "d");
 	json_text_joined(&json, "/src/", "a\"b.c");
 	json_key(&json, "e");
