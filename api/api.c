@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/api.h"
+
+#include "api/call.h"
+
+#include <unistd.h>
+
+static const struct net_route routes[] = {
+	{NET_POST, "/v1/symbolize", symbolize_on_head, "symbolize"},
+	{NET_GET, "/v1/files", files_on_head, "files"},
+	{NET_GET, "/v1/files/{id}", file_on_head, "file"},
+	{NET_POST, "/v1/uploads", uploads_on_head, "uploads"},
+	{NET_GET, "/v1/uploads/{id}", upload_get_on_head, "upload"},
+	{NET_PUT, "/v1/uploads/{id}", upload_chunk_on_head, "upload_chunk"},
+	{NET_DELETE, "/v1/uploads/{id}", upload_abort_on_head, "upload_abort"},
+	{NET_POST, "/v1/uploads/{id}/finish", upload_finish_on_head, "upload_finish"},
+	{NET_GET, "/v1/jobs/{id}", job_on_head, "job"},
+	{NET_GET, "/healthz", healthz_on_head, "healthz"},
+	{NET_GET, "/readyz", readyz_on_head, "readyz"},
+	{NET_GET, "/metrics", metrics_on_head, "metrics"},
+};
+
+static void on_head(struct net_request *request, void *user)
+{
+	net_route_dispatch(routes, ARRAY_SIZE(routes), request, user);
+}
+
+struct net_handler api_handler(struct api *api)
+{
+	return (struct net_handler){.on_head = on_head, .user = api};
+}
+
+static void fill_defaults(struct api_options *options)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!options->threads)
+		options->threads = cpus > 0 ? (uint32_t)cpus : 1;
+	if (!options->upload_threads)
+		options->upload_threads = 4;
+	if (!options->queue)
+		options->queue = 1024;
+	if (!options->limit_body)
+		options->limit_body = 16 << 20;
+	if (!options->limit_answer)
+		options->limit_answer = 256 << 20;
+	if (!options->limit_modules)
+		options->limit_modules = 10000;
+	if (!options->limit_addresses)
+		options->limit_addresses = 100000;
+	if (!options->names_bytes)
+		options->names_bytes = 64 << 20;
+}
+
+struct err *api_create(const struct api_options *options, struct api **ret)
+{
+	struct api *api = calloc(1, sizeof(*api));
+	struct err *e = NULL;
+
+	if (!api)
+		return err_nomem();
+	api->options = *options;
+	fill_defaults(&api->options);
+	(void)pthread_mutex_init(&api->lock, NULL);
+	api->symbolizers = calloc(api->options.threads, sizeof(struct api_symbolizer *));
+	api->finished = calloc(API_FINISHED_KEPT, sizeof(*api->finished));
+	if (!api->symbolizers || !api->finished)
+		e = err_nomem();
+	if (!e)
+		e = net_pool_create("question", api->options.threads, api->options.queue, &api->questions);
+	if (!e)
+		e = net_pool_create("upload", api->options.upload_threads, api->options.queue, &api->uploads);
+	if (e) {
+		api_destroy(api);
+		return e;
+	}
+	*ret = api;
+	return NULL;
+}
+
+void api_set_server(struct api *api, const struct net_server *server)
+{
+	api->server = server;
+}
+
+void api_drain(struct api *api)
+{
+	atomic_store_explicit(&api->draining, true, memory_order_relaxed);
+}
+
+void api_stop(struct api *api)
+{
+	api_drain(api);
+	net_pool_destroy(TAKE_PTR(api->uploads));
+	net_pool_destroy(TAKE_PTR(api->questions));
+}
+
+void api_destroy(struct api *api)
+{
+	if (!api)
+		return;
+	api_stop(api);
+	for (size_t i = 0; i < api->symbolizer_count; i++)
+		api_symbolizer_destroy(api->symbolizers[i]);
+	free(api->symbolizers);
+	for (size_t i = 0; api->finished && i < API_FINISHED_KEPT; i++)
+		free(api->finished[i].upload);
+	free(api->finished);
+	(void)pthread_mutex_destroy(&api->lock);
+	free(api);
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One request on its way through api/: from the loop to a pool and back. Internal to api/.
+ */
+#ifndef CAIRN_API_CALL_H
+#define CAIRN_API_CALL_H
+
+#include "api/api.h"
+#include "api/metrics.h"
+#include "api/symbolize_request.h"
+#include "net/pool.h"
+#include "net/router.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { API_FINISHED_KEPT = 1024 };
+
+/* An upload that was finished, for clients that did not get the answer and ask again. */
+struct api_finished {
+	struct store_upload *upload;
+	uint64_t job_id;
+};
+
+struct api {
+	struct api_options options; /* defaults filled in */
+	const struct net_server *server;
+	struct net_pool *questions, *uploads;
+	struct api_metrics metrics;
+	_Atomic bool draining;
+	pthread_mutex_t lock; /* symbolizers, finished */
+	struct api_symbolizer **symbolizers; /* idle ones; at most one a question thread */
+	size_t symbolizer_count;
+	struct api_finished *finished; /* a ring of API_FINISHED_KEPT */
+	size_t finished_next;
+};
+
+struct call;
+
+/**
+ * Does the work of a request on a pool's thread and fills @p reply (status, type, body). An error becomes the fitting
+ * error answer. Setting call->parked instead holds the answer back.
+ */
+typedef struct err *call_work_fn(struct call *call, struct net_reply *reply);
+
+struct call {
+	struct api *api;
+	struct net_request *request; /* borrowed: the call is its user pointer */
+	enum api_path path;
+	struct net_pool *pool;
+	call_work_fn *work;
+	_Atomic bool counted; /* in the metrics: by whoever is first, answer or abort */
+
+	/* POST /v1/symbolize only */
+	enum api_format format;
+	bool parsed, parked, waited;
+	uint64_t deadline_ns; /* of net_request_age_ns, while parked */
+	struct arena arena;
+	struct api_symbolize_request symbolize;
+};
+
+/** Accepts the request: its body of at most @p body_limit bytes is collected, then @p work runs on @p pool. Loop thread. */
+void call_accept(struct api *api, struct net_request *request, enum api_path path, struct net_pool *pool, call_work_fn *work,
+	uint64_t body_limit);
+/** As call_accept, for POST /v1/symbolize. */
+void call_accept_symbolize(struct api *api, struct net_request *request, enum api_format format, call_work_fn *work);
+/** Answers an error at once, before the body. Loop thread. */
+void call_refuse(struct api *api, struct net_request *request, enum api_path path, unsigned status, const char *code,
+	const char *message);
+
+/** The i-th path parameter, "" when there is none. */
+const char *call_param(const struct call *call, size_t i);
+/** A JSON answer: sets status and type. The body is written by base/json. */
+void call_json(struct net_reply *reply, unsigned status);
+/** {"error":{..}} with more members behind it: `,"offset":5`. */
+struct err *call_error_with_offset(struct net_reply *reply, unsigned status, const char *code, const char *message,
+	uint64_t offset) MUST_USE;
+
+/* The handlers: on_head of the routes. */
+void symbolize_on_head(struct net_request *request, void *user);
+void files_on_head(struct net_request *request, void *user);
+void file_on_head(struct net_request *request, void *user);
+void job_on_head(struct net_request *request, void *user);
+void uploads_on_head(struct net_request *request, void *user);
+void upload_get_on_head(struct net_request *request, void *user);
+void upload_chunk_on_head(struct net_request *request, void *user);
+void upload_finish_on_head(struct net_request *request, void *user);
+void upload_abort_on_head(struct net_request *request, void *user);
+void healthz_on_head(struct net_request *request, void *user);
+void readyz_on_head(struct net_request *request, void *user);
+void metrics_on_head(struct net_request *request, void *user);
+
+#endif

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is known of an ID, in the words of the API: the store's answer, and where that is none, what jobs say. */
+#include "api/symbolize.h"
+#include "store/job.h"
+#include "symbolizer/table/table.h"
+
+#include <stdio.h>
+
+enum { RETRY_PENDING_S = 2, RETRY_UNKNOWN_S = 60, JOBS_LOOKED_AT = 16 };
+
+const char *api_kind_name(uint32_t kinds)
+{
+	static const struct {
+		uint32_t bit;
+		const char *name;
+	} words[] = {
+		{TABLE_FROM_DWARF, "dwarf"},
+		{TABLE_FROM_GOPCLNTAB, "gopclntab"},
+		{TABLE_FROM_SYMTAB, "symtab"},
+		{TABLE_FROM_GNU_DEBUGDATA, "gnu_debugdata"},
+		{TABLE_FROM_DYNSYM, "dynsym"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (kinds & words[i].bit)
+			return words[i].name;
+	return "unknown";
+}
+
+static void set_pending(const struct store_job *job, struct api_known *known)
+{
+	known->status = API_MODULE_PENDING;
+	known->retry_after_s = RETRY_PENDING_S;
+	if (job->state == STORE_JOB_QUEUED)
+		(void)snprintf(known->reason, sizeof(known->reason), "job %llu is queued", (unsigned long long)job->id);
+	else
+		(void)snprintf(known->reason, sizeof(known->reason), "job %llu is running%s%s", (unsigned long long)job->id,
+			job->phase[0] ? ": " : "", job->phase);
+}
+
+/* The newest job decides: a queued or running one before all others, else one that failed. */
+static struct err *ask_jobs(struct store_read *read, const struct store_query *query, struct api_known *known)
+{
+	struct store_job *jobs CLEANUP(freep) = calloc(JOBS_LOOKED_AT, sizeof(*jobs));
+	size_t count;
+
+	if (!jobs)
+		return err_nomem();
+	TRY(store_jobs_about(read, query, jobs, JOBS_LOOKED_AT, &count));
+	for (size_t i = 0; i < count; i++) {
+		if (jobs[i].state == STORE_JOB_QUEUED || jobs[i].state == STORE_JOB_RUNNING) {
+			set_pending(&jobs[i], known);
+			return NULL;
+		}
+	}
+	if (count && jobs[0].state == STORE_JOB_FAILED) {
+		known->status = API_MODULE_FAILED;
+		(void)snprintf(known->reason, sizeof(known->reason), "job %llu failed: %s", (unsigned long long)jobs[0].id,
+			jobs[0].reason);
+	}
+	return NULL;
+}
+
+struct err *api_known_resolve(struct store_read *read, const struct store_query *query, struct api_known *ret)
+{
+	TRY(store_resolve(read, query, &ret->answer));
+	ret->retry_after_s = 0;
+	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", ret->answer.reason);
+	switch (ret->answer.status) {
+	case STORE_OK:
+		ret->status = API_MODULE_OK;
+		return NULL;
+	case STORE_NO_SYMBOLS:
+		ret->status = API_MODULE_NO_SYMBOLS;
+		if (!ret->reason[0])
+			(void)snprintf(ret->reason, sizeof(ret->reason),
+				"the file is known, and nothing that was seen of it has symbols");
+		break;
+	case STORE_UNKNOWN:
+	default:
+		ret->status = API_MODULE_UNKNOWN;
+		ret->retry_after_s = RETRY_UNKNOWN_S;
+		if (!ret->reason[0])
+			(void)snprintf(ret->reason, sizeof(ret->reason), "nothing was uploaded under this ID");
+		break;
+	}
+	return ask_jobs(read, query, ret);
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+/* POST /v1/symbolize. */
+#include "api/call.h"
+
+/* A symbolizer for the time of one request. There are never more than question threads, so the list of idle ones has room. */
+static struct err *borrow_symbolizer(struct api *api, struct api_symbolizer **ret)
+{
+	struct api_symbolizer *symbolizer = NULL;
+
+	(void)pthread_mutex_lock(&api->lock);
+	if (api->symbolizer_count)
+		symbolizer = api->symbolizers[--api->symbolizer_count];
+	(void)pthread_mutex_unlock(&api->lock);
+	if (!symbolizer)
+		TRY(api_symbolizer_create(api->options.names_bytes, &symbolizer));
+	*ret = symbolizer;
+	return NULL;
+}
+
+static void return_symbolizer(struct api *api, struct api_symbolizer *symbolizer)
+{
+	(void)pthread_mutex_lock(&api->lock);
+	if (api->symbolizer_count < api->options.threads) {
+		api->symbolizers[api->symbolizer_count++] = symbolizer;
+		symbolizer = NULL;
+	}
+	(void)pthread_mutex_unlock(&api->lock);
+	api_symbolizer_destroy(symbolizer);
+}
+
+static struct err *parse(struct call *call)
+{
+	const struct buf *body = net_request_body(call->request);
+	struct api_symbolize_limits limits = {
+		.modules = call->api->options.limit_modules, .addresses = call->api->options.limit_addresses};
+
+	TRY(call->format == API_FORMAT_JSON ?
+		api_symbolize_parse_json(body->data, body->len, &limits, &call->arena, &call->symbolize) :
+		api_symbolize_parse_protobuf(body->data, body->len, &limits, &call->arena, &call->symbolize));
+	call->parsed = true;
+	call->deadline_ns = net_request_age_ns(call->request) + (uint64_t)call->symbolize.wait_ms * 1000000;
+	return NULL;
+}
+
+/* True in @p ret when the answer is better held back a while longer. */
+static struct err *should_park(struct call *call, bool *ret)
+{
+	*ret = false;
+	if (net_request_age_ns(call->request) >= call->deadline_ns || call->symbolize.wait_ms == 0)
+		return NULL;
+	if (atomic_load_explicit(&call->api->draining, memory_order_relaxed))
+		return NULL;
+	TRY(api_symbolize_is_pending(call->api->options.store, &call->symbolize, ret));
+	if (*ret && !call->waited) {
+		call->waited = true;
+		atomic_fetch_add_explicit(&call->api->metrics.waits, 1, memory_order_relaxed);
+	}
+	return NULL;
+}
+
+static struct err *symbolize(struct call *call, struct net_reply *reply)
+{
+	struct api *api = call->api;
+	struct api_symbolizer *symbolizer;
+	struct api_symbolize_counts counts;
+
+	if (!call->parsed)
+		TRY(parse(call));
+	TRY(should_park(call, &call->parked));
+	if (call->parked)
+		return NULL;
+	TRY(borrow_symbolizer(api, &symbolizer));
+	struct err *e = api_symbolize_run(symbolizer, api->options.store, &call->symbolize, call->format,
+		api->options.limit_answer, &reply->body, &counts);
+	return_symbolizer(api, symbolizer);
+	if (e)
+		return e;
+	api_metrics_symbolize(&api->metrics, &counts);
+	reply->status = 200;
+	reply->content_type = call->format == API_FORMAT_JSON ? "application/json" : "application/x-protobuf";
+	return NULL;
+}
+
+void symbolize_on_head(struct net_request *request, void *user)
+{
+	struct api *api = user;
+
+	if (net_request_content_type_is(request, "application/json"))
+		call_accept_symbolize(api, request, API_FORMAT_JSON, symbolize);
+	else if (net_request_content_type_is(request, "application/x-protobuf") ||
+		 net_request_content_type_is(request, "application/protobuf"))
+		call_accept_symbolize(api, request, API_FORMAT_PROTOBUF, symbolize);
+	else
+		call_refuse(api, request, API_PATH_SYMBOLIZE, 415, "unsupported_media_type",
+			"Content-Type must be application/json or application/x-protobuf");
+}
