@@ -277,6 +277,7 @@ static struct err *on_progress(struct protocol_decoder *decoder, struct reader *
 	if (++decoder->progressed > PROTOCOL_PROGRESS_MAX)
 		return err_new(ERR_LIMIT, "worker sent more than %d progress frames", PROTOCOL_PROGRESS_MAX);
 	progress.phase = (enum protocol_phase)phase;
+	decoder->now = progress;
 	if (!r->failed && decoder->handler->progress)
 		decoder->handler->progress(decoder->handler->context, &progress);
 	return NULL;

@@ -139,6 +139,7 @@ struct protocol_decoder {
 	struct buf frame;		 /* a frame that is not complete yet */
 	struct buf table;		 /* of `result` */
 	struct protocol_result result;	 /* valid while in_table */
+	struct protocol_progress now;	 /* the last one */
 	bool greeted, in_table;
 	uint32_t results, skipped, progressed;
 	enum protocol_end end;
