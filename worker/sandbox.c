@@ -14,7 +14,7 @@
  *   kernel       seccomp: a list of what malloc, threads, reading, mapping and ending need. All else is SIGSYS.
  *
  * A forbidden call is trapped, not killed at once, so that it has a name: the handler writes one line and then makes a call
- * that the filter answers by killing the process. No way leads back: signal actions cannot be changed in the sandbox, a
+ * that the filter answers by killing the process. No way leads back: the action of SIGSYS cannot be changed in the sandbox, a
  * handler that is blocked makes the kernel kill, and the call itself was never executed.
  *
  * Rejected: a user or mount namespace and chroot (need privileges or a kernel setting that distributions switch off; they
@@ -204,6 +204,9 @@ static struct err *add_checked_calls(scmp_filter_ctx filter)
 	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_mprotect, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
 	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_clone, SCMP_A0(SCMP_CMP_EQ, THREAD_FLAGS)));
 	TRY(RULE(filter, SCMP_ACT_ERRNO(ENOSYS), SYS_clone3, SCMP_A1(SCMP_CMP_GE, 0)));
+	/* The first pthread_create sets up glibc's two signals of its own, 32 and 33; no other action may change. */
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_rt_sigaction, SCMP_A0(SCMP_CMP_EQ, 32)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_rt_sigaction, SCMP_A0(SCMP_CMP_EQ, 33)));
 	/* stdio and the dynamic loader ask what a descriptor is: an error serves them. */
 	TRY(RULE(filter, SCMP_ACT_ERRNO(ENOTTY), SYS_ioctl, SCMP_A1(SCMP_CMP_EQ, TCGETS)));
 	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_newfstatat, SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)));
