@@ -119,7 +119,11 @@ Test(spawn_run, a_worker_that_ends_well_is_done)
 
 Test(spawn_run, threads_run_inside_the_sandbox)
 {
-	struct spawn_report report = run("threads");
+	struct spawn_limits limits = default_limits();
+	struct seen seen = {0};
+
+	limits.memory_bytes = 256 << 20; /* the stacks of eight threads count */
+	struct spawn_report report = run_with("threads", &limits, -1, &seen);
 
 	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
 }
