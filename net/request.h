@@ -76,7 +76,7 @@ const char *net_request_header_at(const struct net_request *request, size_t i, c
 const char *net_request_param(const struct net_request *request, size_t i);
 /**
  * A query parameter, decoded ('+' is a blank), in @p ret, NUL-terminated.
- * @return true when it is there; ERR_INVALID (in @p e_ret) when it is malformed or does not fit @p size.
+ * @return NULL, found_ret says whether it is there; ERR_INVALID: malformed, or does not fit @p size.
  */
 struct err *net_request_query_get(const struct net_request *request, const char *name, char *ret, size_t size,
 	bool *found_ret) MUST_USE;
