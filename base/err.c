@@ -15,19 +15,16 @@ struct err {
 	char message[];
 };
 
-static struct {
-	struct err head;
-	char text[16];
-} nomem = {.head = {.code = ERR_NOMEM}, .text = "out of memory"};
+static struct err nomem = {.code = ERR_NOMEM, .message = "out of memory"};
 
 struct err *err_nomem(void)
 {
-	return &nomem.head;
+	return &nomem;
 }
 
 const char *err_message(const struct err *e)
 {
-	return e == &nomem.head ? nomem.text : e->message;
+	return e->message;
 }
 
 static struct err *err_from_text(enum err_code code, int os_errno, const char *text)
@@ -82,7 +79,7 @@ struct err *err_wrap(struct err *e, const char *format, ...)
 	char text[ERR_MESSAGE_MAX];
 	va_list args;
 
-	if (!e || e == &nomem.head)
+	if (!e || e == &nomem)
 		return e;
 	va_start(args, format);
 	int length = vsnprintf(text, sizeof(text), format, args);
@@ -125,7 +122,7 @@ const char *err_code_name(enum err_code code)
 
 void err_free(struct err *e)
 {
-	if (e != &nomem.head)
+	if (e != &nomem)
 		free(e);
 }
 
