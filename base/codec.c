@@ -425,3 +425,17 @@ struct err *codec_compress_zstd(const void *in, size_t in_len, int level, struct
 	ret->len += size;
 	return NULL;
 }
+
+struct err *codec_compress_gzip(const void *in, size_t in_len, int level, struct buf *ret)
+{
+	struct libdeflate_compressor *compressor = libdeflate_alloc_compressor(level);
+
+	if (!compressor)
+		return err_nomem();
+	size_t bound = libdeflate_gzip_compress_bound(compressor, in_len);
+	struct err *e = buf_reserve(ret, bound);
+	if (!e)
+		ret->len += libdeflate_gzip_compress(compressor, in, in_len, ret->data + ret->len, bound);
+	libdeflate_free_compressor(compressor);
+	return e;
+}

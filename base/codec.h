@@ -48,5 +48,7 @@ void codec_stream_destroyp(struct codec_stream **stream);
 
 /** Appends one zstd frame (with its content size) of @p in to @p ret. @p level as libzstd's. Any thread. */
 struct err *codec_compress_zstd(const void *in, size_t in_len, int level, struct buf *ret) MUST_USE;
+/** Appends one gzip member (no name, no time: the same input, the same bytes) of @p in to @p ret. @p level as zlib's. Any thread. */
+struct err *codec_compress_gzip(const void *in, size_t in_len, int level, struct buf *ret) MUST_USE;
 
 #endif

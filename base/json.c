@@ -35,17 +35,19 @@ static void fail_use(struct json *json, const char *what)
 		json->failed = err_new(ERR_INTERNAL, "json: %s", what);
 }
 
-/* What stands before a value: a comma unless it is the first of its container or follows its key. */
+/* What stands before a value: a comma, unless it is the first of its container or follows its key. What was written last
+ * says which: no value ends in an opening bracket. */
 static void begin_value(struct json *json)
 {
 	if (json->after_key) {
 		json->after_key = false;
 		return;
 	}
-	uint32_t bit = 1U << (json->depth % JSON_MAX_DEPTH);
-	if (json->has_item & bit)
+	if (json->out->len == json->start)
+		return;
+	uint8_t last = json->out->data[json->out->len - 1];
+	if (last != '{' && last != '[')
 		put(json, ",", 1);
-	json->has_item |= bit;
 }
 
 static void begin_container(struct json *json, const char *open)
@@ -58,7 +60,6 @@ static void begin_container(struct json *json, const char *open)
 		return;
 	}
 	json->depth++;
-	json->has_item &= ~(1U << json->depth);
 }
 
 static void end_container(struct json *json, const char *close)
@@ -249,6 +250,15 @@ void json_hex(struct json *json, uint64_t value)
 	*--at = '"';
 	begin_value(json);
 	put(json, at, (size_t)(text + sizeof(text) - at));
+}
+
+void json_text_u64(struct json *json, uint64_t value)
+{
+	char text[24];
+	int len = snprintf(text, sizeof(text), "\"%" PRIu64 "\"", value);
+
+	begin_value(json);
+	put(json, text, (size_t)len);
 }
 
 void json_bool(struct json *json, bool value)

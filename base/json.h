@@ -11,19 +11,20 @@
 
 #include <stdbool.h>
 
-enum { JSON_MAX_DEPTH = 32 };
+/* Deep enough for the call tree of any stack; a writer that nests further has lost its way. */
+enum { JSON_MAX_DEPTH = 8192 };
 
 struct json {
 	struct buf *out; /* borrowed */
 	struct err *failed;
-	uint32_t has_item; /* bit d: the container at depth d has an item, so a comma comes first */
+	size_t start; /* of this document in `out` */
 	unsigned depth;
 	bool after_key;
 };
 
 static inline struct json json_init(struct buf *out)
 {
-	return (struct json){.out = out};
+	return (struct json){.out = out, .start = out->len};
 }
 
 void json_object_begin(struct json *json);
@@ -40,6 +41,8 @@ void json_u64(struct json *json, uint64_t value);
 void json_i64(struct json *json, int64_t value);
 /** As a string "0x1a2b": for addresses and whatever can pass 2^53. */
 void json_hex(struct json *json, uint64_t value);
+/** A number as a decimal string: for what can pass 2^53 and is no address. */
+void json_text_u64(struct json *json, uint64_t value);
 void json_bool(struct json *json, bool value);
 /** null; not `json_null`, which is a symbol of jansson. */
 void json_null_value(struct json *json);

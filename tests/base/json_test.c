@@ -17,9 +17,9 @@ static const char *finish(struct json *json)
 
 static void check_text(const char *text, size_t len, const char *want)
 {
+	out.len = 0;
 	struct json json = json_init(&out);
 
-	out.len = 0;
 	json_text_n(&json, text, len);
 	cr_assert_str_eq(finish(&json), want);
 }
