@@ -13,7 +13,9 @@
 
 enum {
 	WIRE_VARINT = 0,
+	WIRE_FIXED64 = 1,
 	WIRE_LEN = 2,
+	WIRE_FIXED32 = 5,
 	WIRE_VARINT_MAX = 10, /* bytes of a 64-bit varint */
 	WIRE_HEAD_MAX = 15,   /* tag of a field number under 2^29, and a length */
 };
