@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "ingest/spawn.h"
+#include "store/job.h"
 #include "store/store.h"
 
 #include <stdbool.h>
@@ -23,6 +24,16 @@
 enum {
 	INGEST_WORKERS_MAX = 64,
 	INGEST_ROUNDS_MAX = 4, /* starts of a worker for one job: the first, and again with what it needs */
+};
+
+enum ingest_verdict { INGEST_DONE, INGEST_FAILED, INGEST_RETRY, INGEST_STOPPED };
+
+/* How a job ended. */
+struct ingest_end {
+	enum ingest_verdict verdict;
+	uint32_t results; /* files committed */
+	uint64_t wall_ms;
+	const char *reason; /* one line; "" when there is nothing to say */
 };
 
 /* Zero means the default. Strings are borrowed until ingest_stop. */
@@ -35,6 +46,9 @@ struct ingest_options {
 	uint64_t max_table_bytes;    /* the store's */
 	uint64_t max_unpacked_bytes; /* 16 GiB */
 	uint64_t deadline_ms;	     /* 30 minutes */
+	/* For the log: called by a runner thread when a job has ended or was queued again; NULL: not wanted. */
+	void (*ended)(void *context, const struct store_job *job, const struct ingest_end *end);
+	void *ended_context;
 };
 
 struct ingest;

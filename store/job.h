@@ -76,6 +76,9 @@ void store_job_progress(struct store *store, uint64_t id, const char *phase);
  */
 struct err *store_job_fail(struct store *store, uint64_t id, const char *reason, bool retry) MUST_USE;
 
+/** Queues a running job again and forgets this attempt: its runner was stopped in good order. Errors as store_job_fail. */
+struct err *store_job_release(struct store *store, uint64_t id) MUST_USE;
+
 /** Done without a commit of its own (a package whose files are all committed, a file that had nothing). @p reason may be NULL. */
 struct err *store_job_finish(struct store *store, uint64_t id, const char *reason) MUST_USE;
 
