@@ -240,7 +240,7 @@ void store_commit_table_async(struct store *store, const struct store_commit *co
 /** Adds or merges a file record alone (an agent has reported the executable). */
 struct err *store_put_file(struct store *store, uint32_t tenant, const struct store_file *file) MUST_USE;
 
-/** Removes every table that no entry names (none remain in normal work), expired upload sessions and stray files. */
+/** Removes every table that no entry names (none remain in normal work) and expired upload sessions, and compacts the file. */
 struct err *store_gc(struct store *store, uint64_t *tables_removed_ret) MUST_USE;
 
 /* -------------------------------------------------------------------------------------- check and stat */

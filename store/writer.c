@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The one writer. Commands queue up; the writer takes as many as are there (GROUP_MAX, GROUP_BYTES of tables), runs them in
+ * one transaction, commits it, and only then tells their callers: one fsync for all of them.
+ *
+ * A command that fails before it wrote anything fails alone. One that fails later spoils the transaction: that is
+ * thrown away and every command of the group runs again, each in a transaction of its own. So commands may run twice
+ * and set their outs each time.
+ *
+ * A commit that fails fails its whole group, and from then on everything is refused until the environment was closed and
+ * opened again (env.c says why); the writer tries that at once, and again with every later group.
+ *
+ * Between groups: misses that were noted are written (once a second), and the file is compacted when it must be.
+ */
+#include "store/internal.h"
+
+#include <errno.h>
+#include <time.h>
+
+enum {
+	GROUP_MAX = 256,
+	GROUP_BYTES = 64 << 20,
+	IDLE_MS = 500,
+	MISS_FLUSH_MS = 1000,
+};
+static const uint64_t COMPACT_NOW_FLOOR = 64u << 20;
+static const uint64_t COMPACT_IDLE_FLOOR = 16u << 20;
+static const uint64_t COMPACT_LIVE_MAX = 16ull << 30;
+
+static uint64_t monotonic_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* -------------------------------------------------------------------------------------- failure */
+
+static void failure_set(struct store *store, const struct err *e)
+{
+	atomic_fetch_add_explicit(&store->commit_failures, 1, memory_order_relaxed);
+	(void)pthread_mutex_lock(&store->queue_mutex);
+	text_copy(store->failure, sizeof(store->failure), err_message(e));
+	(void)pthread_mutex_unlock(&store->queue_mutex);
+}
+
+static struct err *failure_get(struct store *store)
+{
+	struct err *e = NULL;
+
+	(void)pthread_mutex_lock(&store->queue_mutex);
+	if (store->failure[0])
+		e = err_new(ERR_BUSY, "the store takes no writes: %s", store->failure);
+	(void)pthread_mutex_unlock(&store->queue_mutex);
+	return e;
+}
+
+struct err *store_health(struct store *store)
+{
+	return failure_get(store);
+}
+
+static struct err *recover(struct store *store)
+{
+	struct err *failed = failure_get(store);
+
+	if (!failed)
+		return NULL;
+	struct err *e = env_reopen(store);
+	if (e) {
+		err_free(failed);
+		failure_set(store, e);
+		return err_wrap(e, "the store takes no writes");
+	}
+	err_free(failed);
+	(void)pthread_mutex_lock(&store->queue_mutex);
+	store->failure[0] = 0;
+	(void)pthread_mutex_unlock(&store->queue_mutex);
+	return NULL;
+}
+
+/* -------------------------------------------------------------------------------------- groups */
+
+static struct err *compact(struct store *store)
+{
+	bool unclear;
+	struct err *e = env_compact(store, &unclear);
+
+	if (e && unclear)
+		failure_set(store, e);
+	if (!e)
+		atomic_fetch_add_explicit(&store->compactions, 1, memory_order_relaxed);
+	/* After a failure too: it is tried again when as much was written once more. */
+	store->written_since_compaction = 0;
+	return e;
+}
+
+/* Asks for a compaction; it is no transaction, and is never in a group with others. */
+static struct err *compact_run(struct txn *txn, void *arg)
+{
+	(void)txn;
+	(void)arg;
+	return NULL;
+}
+
+static struct command *take_group(struct store *store)
+{
+	struct command *head = store->queue_head, *last = head;
+	size_t count = 1, bytes = head->bytes;
+
+	while (last->next && head->run != compact_run && last->next->run != compact_run && count < GROUP_MAX && bytes + last->next->bytes <= GROUP_BYTES) {
+		last = last->next;
+		bytes += last->bytes;
+		count++;
+	}
+	store->queue_head = last->next;
+	if (!store->queue_head)
+		store->queue_tail = NULL;
+	last->next = NULL;
+	return head;
+}
+
+static struct err *copy_error(const struct err *e)
+{
+	if (err_code(e) == ERR_OS)
+		return err_new(ERR_OS, "%s", err_message(e));
+	return err_new(err_code(e), "%s", err_message(e));
+}
+
+/* Fails every command that has no result yet. Consumes e. */
+static void fail_rest(struct command *group, struct err *e)
+{
+	for (struct command *c = group; c; c = c->next) {
+		if (c->finished)
+			continue;
+		c->finished = true;
+		c->result = copy_error(e);
+	}
+	err_free(e);
+}
+
+static void note_table_bytes(struct store *store, struct txn *txn)
+{
+	struct table_totals totals;
+	struct err *e = tables_totals(txn, &totals);
+
+	if (!e)
+		store->live_bytes = totals.bytes;
+	err_free(e);
+}
+
+/* Commits and marks the commands that took part. */
+static void commit_group(struct store *store, struct txn *txn, struct command *group)
+{
+	note_table_bytes(store, txn);
+	struct err *e = txn_commit(txn);
+	if (e) {
+		failure_set(store, e);
+		fail_rest(group, err_wrap(e, "not durable"));
+		return;
+	}
+	atomic_fetch_add_explicit(&store->commits, 1, memory_order_relaxed);
+	for (struct command *c = group; c; c = c->next) {
+		if (!c->finished)
+			store->written_since_compaction += c->bytes;
+		c->finished = true;
+	}
+}
+
+/* True when the transaction still stands and every command has run in it. */
+static bool run_commands(struct txn *txn, struct command *group)
+{
+	for (struct command *c = group; c; c = c->next) {
+		if (c->finished)
+			continue;
+		txn->dirty = false;
+		struct err *e = c->run(txn, c->arg);
+		if (!e)
+			continue;
+		if (txn->dirty && (group->next || group != c)) {
+			err_free(e);
+			return false;
+		}
+		c->result = e;
+		c->finished = true;
+		if (txn->dirty)
+			return false;
+	}
+	return true;
+}
+
+static void run_group(struct store *store, struct command *group)
+{
+	struct txn txn;
+	struct err *e = recover(store);
+
+	if (!e && group->run == compact_run) {
+		group->result = compact(store);
+		group->finished = true;
+		return;
+	}
+	if (!e)
+		e = txn_begin_write(store, &txn);
+	if (e) {
+		fail_rest(group, e);
+		return;
+	}
+	if (run_commands(&txn, group)) {
+		commit_group(store, &txn, group);
+		return;
+	}
+	txn_abort(&txn);
+	if (!group->next)
+		return;
+	for (struct command *c = group; c; c = c->next) {
+		struct command *next = c->next;
+		c->next = NULL;
+		if (!c->finished)
+			run_group(store, c);
+		c->next = next;
+	}
+}
+
+static void complete(struct store *store, struct command *group)
+{
+	while (group) {
+		/* The command is its owner's again once done has begun. */
+		struct command *c = group;
+		group = c->next;
+		atomic_fetch_add_explicit(&store->commands, 1, memory_order_relaxed);
+		c->done(c->done_arg, TAKE_PTR(c->result));
+	}
+}
+
+/* -------------------------------------------------------------------------------------- between groups */
+
+static void maintain(struct store *store, bool idle)
+{
+	uint64_t file = env_file_bytes(store->generation), live = store->live_bytes;
+
+	if (live > COMPACT_LIVE_MAX || store->written_since_compaction == 0)
+		return;
+	if (file > COMPACT_NOW_FLOOR && file > live + live / 10 * 9 && store->written_since_compaction >= live)
+		err_free(compact(store));
+	else if (idle && file > COMPACT_IDLE_FLOOR && file > live + live / 2)
+		err_free(compact(store));
+}
+
+static void discard_error(void *arg, struct err *e)
+{
+	(void)arg;
+	err_free(e);
+}
+
+static void flush_misses(struct store *store)
+{
+	struct command command = {.run = misses_flush, .arg = store, .done = discard_error};
+
+	run_group(store, &command);
+	complete(store, &command);
+}
+
+static bool wait_for_work(struct store *store, uint64_t until_ms)
+{
+	struct timespec until = {.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000};
+
+	return pthread_cond_timedwait(&store->queue_wake, &store->queue_mutex, &until) != ETIMEDOUT;
+}
+
+static void *writer_main(void *arg)
+{
+	struct store *store = arg;
+	uint64_t last_flush = monotonic_ms();
+	bool idle_done = false;
+
+	for (;;) {
+		struct command *group = NULL;
+		(void)pthread_mutex_lock(&store->queue_mutex);
+		bool woken = store->queue_head || store->stopping || wait_for_work(store, monotonic_ms() + IDLE_MS);
+		if (store->queue_head)
+			group = take_group(store);
+		bool stop = store->stopping && !group;
+		(void)pthread_mutex_unlock(&store->queue_mutex);
+		if (group) {
+			run_group(store, group);
+			complete(store, group);
+			maintain(store, false);
+			idle_done = false;
+		}
+		uint64_t now = monotonic_ms();
+		if (misses_pending(store) && (stop || now - last_flush >= MISS_FLUSH_MS)) {
+			flush_misses(store);
+			last_flush = now;
+		}
+		if (stop)
+			return NULL;
+		if (!group && !woken && !idle_done) {
+			maintain(store, true);
+			idle_done = true;
+		}
+	}
+}
+
+/* -------------------------------------------------------------------------------------- callers */
+
+void writer_submit(struct store *store, struct command *command)
+{
+	command->next = NULL;
+	command->finished = false;
+	command->result = NULL;
+	(void)pthread_mutex_lock(&store->queue_mutex);
+	bool open = store->writer_started && !store->stopping;
+	if (open) {
+		if (store->queue_tail)
+			store->queue_tail->next = command;
+		else
+			store->queue_head = command;
+		store->queue_tail = command;
+		(void)pthread_cond_signal(&store->queue_wake);
+	}
+	(void)pthread_mutex_unlock(&store->queue_mutex);
+	if (!open)
+		command->done(command->done_arg, err_new(ERR_INVALID, "the store is open for reading only, or closing"));
+}
+
+struct waiter {
+	pthread_mutex_t mutex;
+	pthread_cond_t wake;
+	bool done;
+	struct err *result;
+};
+
+static void waiter_done(void *arg, struct err *e)
+{
+	struct waiter *waiter = arg;
+
+	(void)pthread_mutex_lock(&waiter->mutex);
+	waiter->result = e;
+	waiter->done = true;
+	(void)pthread_cond_signal(&waiter->wake);
+	(void)pthread_mutex_unlock(&waiter->mutex);
+}
+
+struct err *writer_run(struct store *store, command_fn *run, void *arg, size_t bytes)
+{
+	struct waiter waiter = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+	struct command command = {.run = run, .arg = arg, .bytes = bytes, .done = waiter_done, .done_arg = &waiter};
+
+	writer_submit(store, &command);
+	(void)pthread_mutex_lock(&waiter.mutex);
+	while (!waiter.done)
+		(void)pthread_cond_wait(&waiter.wake, &waiter.mutex);
+	(void)pthread_mutex_unlock(&waiter.mutex);
+	(void)pthread_cond_destroy(&waiter.wake);
+	(void)pthread_mutex_destroy(&waiter.mutex);
+	return waiter.result;
+}
+
+struct err *writer_compact(struct store *store)
+{
+	return writer_run(store, compact_run, NULL, 0);
+}
+
+struct err *writer_start(struct store *store)
+{
+	int rc = pthread_create(&store->writer, NULL, writer_main, store);
+
+	if (rc)
+		return err_os(rc, "start the store's writer");
+	(void)pthread_setname_np(store->writer, "store-writer");
+	(void)pthread_mutex_lock(&store->queue_mutex);
+	store->writer_started = true;
+	(void)pthread_mutex_unlock(&store->queue_mutex);
+	return NULL;
+}
+
+void writer_stop(struct store *store)
+{
+	if (!store->writer_started)
+		return;
+	(void)pthread_mutex_lock(&store->queue_mutex);
+	store->stopping = true;
+	(void)pthread_cond_signal(&store->queue_wake);
+	(void)pthread_mutex_unlock(&store->queue_mutex);
+	(void)pthread_join(store->writer, NULL);
+	store->writer_started = false;
+}
