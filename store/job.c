@@ -380,6 +380,24 @@ struct err *store_job_fail(struct store *store, uint64_t id, const char *reason,
 	return job_end(store, &end);
 }
 
+static struct err *release_run(struct txn *txn, void *arg)
+{
+	struct store_job job;
+
+	TRY(job_need_running(txn, *(const uint64_t *)arg, &job));
+	if (job.attempts > 0)
+		job.attempts--;
+	return job_move(txn, &job, STORE_JOB_QUEUED);
+}
+
+struct err *store_job_release(struct store *store, uint64_t id)
+{
+	TRY(writer_run(store, release_run, &id, 0));
+	jobs_forget_progress(store, id);
+	jobs_wake(store);
+	return NULL;
+}
+
 struct err *store_job_finish(struct store *store, uint64_t id, const char *reason)
 {
 	struct end end = {.id = id, .reason = reason, .state = STORE_JOB_DONE};
