@@ -3,6 +3,8 @@
 
 #include "base/random.h"
 
+#include <string.h>
+
 /* Slots are 16 bytes, four a cache line: linear probing up to 5/8 full stays in one line nearly always. */
 enum { HMAP_MIN_SLOTS = 16 };
 
@@ -85,6 +87,18 @@ struct err *hmap_set(struct hmap *map, uint64_t key, uint64_t value)
 	map->count += slot->key == 0;
 	*slot = (struct hmap_slot){.key = key, .value = value};
 	return NULL;
+}
+
+void hmap_clear(struct hmap *map)
+{
+	if (map->count < map->mask / 16) {
+		hmap_deinit(map);
+		return;
+	}
+	if (map->slots)
+		memset(map->slots, 0, (map->mask + 1) * sizeof(*map->slots));
+	map->count = 0;
+	map->has_zero = false;
 }
 
 void hmap_deinit(struct hmap *map)

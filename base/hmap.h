@@ -47,6 +47,8 @@ bool hmap_get(const struct hmap *map, uint64_t key, uint64_t *ret);
 struct err *hmap_set(struct hmap *map, uint64_t key, uint64_t value) MUST_USE;
 /** Makes room for @p count keys without further growth. */
 struct err *hmap_reserve(struct hmap *map, size_t count) MUST_USE;
+/** Forgets all keys and keeps the room for reuse, unless it was hardly used this time. */
+void hmap_clear(struct hmap *map);
 void hmap_deinit(struct hmap *map);
 
 #endif

@@ -55,7 +55,7 @@ struct build_stats {
 	uint64_t skipped_units; /* damaged or of an unknown kind; the others stand */
 	uint64_t tombstones;	/* ranges of functions and sequences of rows that the linker had discarded */
 	uint64_t cut_chains;	/* inlined calls deeper than TABLE_MAX_DEPTH, left out */
-	uint64_t bad_names;	/* references or strings that lead nowhere: the function has the ELF symbol's name or none */
+	uint64_t damaged;	/* names, references, range lists and line tables that lead nowhere: what hangs on them is left out */
 	uint64_t line_rows;	/* decoded rows of line tables that were kept */
 	uint64_t ranges;	/* of functions and inlined calls */
 	uint64_t functions;	/* names with a start line, as handed to the table */
@@ -63,7 +63,7 @@ struct build_stats {
 	uint64_t symbols;	/* ELF symbols considered */
 	uint64_t rows;		/* handed to the table */
 	uint64_t phase_ms[BUILD_PHASE_COUNT];
-	char reason[BUILD_REASON_MAX]; /* of the first skipped unit or bad name, by position in the file; "" when there is none */
+	char reason[BUILD_REASON_MAX]; /* of the first damage, by position of its unit; "" when there is none */
 };
 
 /**

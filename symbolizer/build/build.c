@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The build, phase by phase:
+ *
+ *     load    headers; build IDs compared; the sections that are needed inflated, in parallel, largest first
+ *             (.debug_loclists, .debug_frame, .debug_aranges, .debug_pub* are never touched)
+ *     units   headers, abbreviations, unit DIEs; then each unit into rows (unit_result.c), in parallel. Units that share a line
+ *             table are one task, so that the table is decoded once
+ *     merge   DWARF's bulk sections are freed; numbers, names, symbols (merge.c), one thread
+ *     encode  table_write, and all else freed before
+ *
+ * DWARF comes from the debug file if it has .debug_info, else from the binary. Where code lies is said by the binary (a debug
+ * file's headers say the same, where it stands alone).
+ */
+#include "symbolizer/build/build.h"
+
+#include "symbolizer/build/merge.h"
+#include "symbolizer/build/runner.h"
+#include "symbolizer/table/table.h"
+
+#include <elf.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DWARF_SECTIONS = 9, SECTION_STR = 0, SECTION_LINE_STR = 1 };
+
+static const char *const section_names[DWARF_SECTIONS] = {
+	".debug_str", ".debug_line_str", ".debug_info", ".debug_abbrev", ".debug_line", ".debug_str_offsets", ".debug_addr",
+	".debug_ranges", ".debug_rnglists"};
+
+struct build {
+	const struct build_options *options;
+	struct build_stats stats;
+	struct account account;
+	struct runner runner;
+	enum build_phase phase;
+	uint64_t phase_start_ns;
+	struct elffile *binary, *debug; /* NULL: not given */
+	struct elffile *dwarf_file;	/* one of the two; NULL: no DWARF */
+	struct elffile *code;		/* says where code is */
+	const struct elffile_section *sections[DWARF_SECTIONS]; /* largest first in order[] */
+	unsigned order[DWARF_SECTIONS];
+	struct reader readers[DWARF_SECTIONS];
+	uint64_t section_bytes[DWARF_SECTIONS]; /* taken from the account */
+	struct err *section_damage;		/* the first section that could not be loaded */
+	struct dw dw;
+	struct unit_result *units;
+	size_t unit_count;
+	struct unit_scratch *scratch; /* one a thread */
+	size_t *tasks;		      /* unit numbers in groups of one line table */
+	size_t *task_starts;	      /* first of each group in tasks; one more for the end */
+	size_t task_count;
+	struct symbols symbols[MERGE_SYMBOL_TABLES];
+	struct merge merge;
+};
+
+const char *build_phase_name(enum build_phase phase)
+{
+	static const char *const names[] = {"load", "units", "merge", "encode"};
+
+	return (unsigned)phase < BUILD_PHASE_COUNT ? names[phase] : "?";
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void forward_progress(void *context, uint64_t done, uint64_t total)
+{
+	struct build *b = context;
+
+	b->options->progress(b->options->progress_context, b->phase, done, total);
+}
+
+static void begin_phase(struct build *b, enum build_phase phase)
+{
+	b->phase = phase;
+	b->phase_start_ns = now_ns();
+	if (b->options->progress)
+		forward_progress(b, 0, 1);
+}
+
+static void end_phase(struct build *b)
+{
+	b->stats.phase_ms[b->phase] = (now_ns() - b->phase_start_ns) / 1000000;
+}
+
+/* Keeps the first reason, for the stats. */
+static void note_reason(struct build *b, const char *reason)
+{
+	if (!b->stats.reason[0])
+		(void)snprintf(b->stats.reason, sizeof(b->stats.reason), "%s", reason);
+}
+
+/* ---- load ---- */
+
+static struct err *open_image(const struct build_image *image, struct elffile **ret)
+{
+	if (!image->bytes)
+		return NULL;
+	TRY(elffile_open(image->bytes, image->len, image->name ? image->name : "input", NULL, ret));
+	if (elffile_type(*ret) == ET_REL)
+		return err_new(ERR_UNSUPPORTED, "%s: a relocatable file", elffile_name(*ret));
+	return NULL;
+}
+
+static struct err *check_build_ids(const struct build *b)
+{
+	char x[BUILD_ID_HEX_SIZE], y[BUILD_ID_HEX_SIZE];
+
+	if (!b->binary || !b->debug)
+		return NULL;
+	const struct build_id *binary = elffile_build_id(b->binary), *debug = elffile_build_id(b->debug);
+	if (binary->len == 0 || debug->len == 0 || build_id_equal(binary, debug))
+		return NULL;
+	build_id_format(binary, x);
+	build_id_format(debug, y);
+	return err_new(ERR_MISMATCH, "%s has build ID %s, but %s has %s", elffile_name(b->binary), x, elffile_name(b->debug), y);
+}
+
+static bool has_dwarf(const struct elffile *file)
+{
+	const struct elffile_section *section = file ? elffile_find(file, ".debug_info") : NULL;
+
+	return section && section->type != SHT_NOBITS && section->size > 0;
+}
+
+static struct err *open_files(struct build *b)
+{
+	TRY(open_image(&b->options->binary, &b->binary));
+	TRY(open_image(&b->options->debug, &b->debug));
+	if (!b->binary && !b->debug)
+		return err_new(ERR_INVALID, "no image to build from");
+	TRY(check_build_ids(b));
+	b->code = b->binary ? b->binary : b->debug;
+	b->dwarf_file = has_dwarf(b->debug) ? b->debug : has_dwarf(b->binary) ? b->binary : NULL;
+	return NULL;
+}
+
+static struct err *load_task(void *context, size_t i, unsigned thread)
+{
+	struct build *b = context;
+	unsigned s = b->order[i];
+	const struct elffile_section *section = b->sections[s];
+
+	(void)thread;
+	if (!section)
+		return NULL;
+	if (section->codec != CODEC_NONE) {
+		TRY(account_take(&b->account, section->size));
+		b->section_bytes[s] = section->size;
+	}
+	return elffile_load(b->dwarf_file, section, &b->readers[s]);
+}
+
+static void release_section(struct build *b, unsigned s)
+{
+	if (b->sections[s])
+		elffile_release(b->dwarf_file, b->sections[s]);
+	account_give(&b->account, b->section_bytes[s]);
+	b->section_bytes[s] = 0;
+	b->readers[s] = (struct reader){.start = NULL};
+}
+
+/* Largest first: the largest bounds how long it takes. */
+static void order_sections(struct build *b)
+{
+	for (unsigned i = 0; i < DWARF_SECTIONS; i++) {
+		unsigned j = i;
+		b->sections[i] = elffile_find(b->dwarf_file, section_names[i]);
+		uint64_t size = b->sections[i] ? b->sections[i]->size : 0;
+		for (; j > 0; j--) {
+			const struct elffile_section *before = b->sections[b->order[j - 1]];
+			if ((before ? before->size : 0) >= size)
+				break;
+			b->order[j] = b->order[j - 1];
+		}
+		b->order[j] = i;
+	}
+}
+
+/* DWARF that cannot be loaded is as good as none: the symbols may still serve. */
+static struct err *load_sections(struct build *b)
+{
+	if (!b->dwarf_file)
+		return NULL;
+	order_sections(b);
+	struct err *e = runner_run(&b->runner, DWARF_SECTIONS, load_task, b);
+	if (e && (err_code(e) == ERR_FORMAT || err_code(e) == ERR_UNSUPPORTED)) {
+		note_reason(b, err_message(e));
+		b->section_damage = e;
+		return NULL;
+	}
+	return e;
+}
+
+/* ---- units ---- */
+
+/* Units by line table, those without one alone; groups in order of their first unit. */
+struct task_key {
+	uint64_t stmt_list;
+	size_t unit, first;
+};
+
+static int compare_tables(const void *a, const void *b)
+{
+	const struct task_key *x = a, *y = b;
+
+	if (x->stmt_list != y->stmt_list)
+		return x->stmt_list < y->stmt_list ? -1 : 1;
+	return x->unit < y->unit ? -1 : x->unit > y->unit;
+}
+
+static int compare_firsts(const void *a, const void *b)
+{
+	const struct task_key *x = a, *y = b;
+
+	if (x->first != y->first)
+		return x->first < y->first ? -1 : 1;
+	return x->unit < y->unit ? -1 : x->unit > y->unit;
+}
+
+static struct err *make_tasks(struct build *b)
+{
+	size_t count = b->unit_count;
+	CLEANUP(freep) struct task_key *keys = calloc(count + 1, sizeof(*keys));
+
+	b->tasks = calloc(count + 1, sizeof(*b->tasks));
+	b->task_starts = calloc(count + 1, sizeof(*b->task_starts));
+	if (!keys || !b->tasks || !b->task_starts)
+		return err_nomem();
+	for (size_t i = 0; i < count; i++) {
+		const struct dw_unit *unit = &b->dw.units.items[i];
+		keys[i] = (struct task_key){.stmt_list = unit->has_lines ? unit->stmt_list : UINT64_MAX, .unit = i, .first = i};
+	}
+	qsort(keys, count, sizeof(*keys), compare_tables);
+	for (size_t i = 1; i < count; i++)
+		if (keys[i].stmt_list != UINT64_MAX && keys[i].stmt_list == keys[i - 1].stmt_list)
+			keys[i].first = keys[i - 1].first;
+	qsort(keys, count, sizeof(*keys), compare_firsts);
+	for (size_t i = 0; i < count; i++) {
+		if (i == 0 || keys[i].first != keys[i - 1].first)
+			b->task_starts[b->task_count++] = i;
+		b->tasks[i] = keys[i].unit;
+	}
+	b->task_starts[b->task_count] = count;
+	return NULL;
+}
+
+static struct err *unit_task(void *context, size_t i, unsigned thread)
+{
+	struct build *b = context;
+
+	for (size_t k = b->task_starts[i]; k < b->task_starts[i + 1]; k++) {
+		size_t u = b->tasks[k];
+		TRY(unit_result_make(&b->dw, &b->dw.units.items[u], b->code, &b->scratch[thread], &b->units[u]));
+	}
+	return NULL;
+}
+
+static struct dw_sections dwarf_sections(const struct build *b)
+{
+	const struct reader *r = b->readers;
+
+	return (struct dw_sections){.str = r[0], .line_str = r[1], .info = r[2], .abbrev = r[3], .line = r[4],
+		.str_offsets = r[5], .addr = r[6], .ranges = r[7], .rnglists = r[8]};
+}
+
+static void add_unit_stats(struct build *b)
+{
+	struct build_stats *stats = &b->stats;
+
+	for (size_t i = 0; i < b->unit_count; i++) {
+		const struct unit_result *unit = &b->units[i];
+		stats->skipped_units += unit->skipped != NULL;
+		stats->tombstones += unit->tombstones;
+		stats->cut_chains += unit->cut_chains;
+		stats->damaged += unit->damaged;
+		stats->line_rows += unit->line_rows;
+		stats->ranges += unit->ranges;
+		stats->inline_nodes += unit->inline_nodes;
+		if (unit->skipped || unit->damage)
+			note_reason(b, err_message(unit->skipped ? unit->skipped : unit->damage));
+	}
+}
+
+static struct err *read_units(struct build *b)
+{
+	if (!b->dwarf_file || b->section_damage)
+		return NULL;
+	struct dw_sections sections = dwarf_sections(b);
+	TRY(dw_open(&b->dw, &sections, &b->runner, &b->account));
+	b->unit_count = b->stats.units = b->dw.units.count;
+	TRY(account_take(&b->account, b->unit_count * sizeof(*b->units)));
+	b->units = calloc(b->unit_count + 1, sizeof(*b->units));
+	b->scratch = calloc(b->runner.threads, sizeof(*b->scratch));
+	if (!b->units || !b->scratch)
+		return err_nomem();
+	TRY(make_tasks(b));
+	TRY(runner_run(&b->runner, b->task_count, unit_task, b));
+	add_unit_stats(b);
+	return NULL;
+}
+
+/* What only the reading of units needs. The string sections hold the names. */
+static void release_units(struct build *b)
+{
+	for (unsigned i = 0; b->scratch && i < b->runner.threads; i++)
+		unit_scratch_deinit(&b->scratch[i], &b->account);
+	free(TAKE_PTR(b->scratch));
+	free(TAKE_PTR(b->tasks));
+	free(TAKE_PTR(b->task_starts));
+	dw_close(&b->dw);
+	for (unsigned s = 0; b->dwarf_file && s < DWARF_SECTIONS; s++)
+		if (s != SECTION_STR && s != SECTION_LINE_STR)
+			release_section(b, s);
+}
+
+/* ---- merge ---- */
+
+/* .symtab of the debug file, else of the binary; then the binary's .dynsym. A damaged table is left out. */
+static struct err *read_symbols(struct build *b)
+{
+	struct elffile *files[] = {b->debug, b->binary, b->binary ? b->binary : b->debug};
+	const uint32_t sources[] = {TABLE_FROM_SYMTAB, TABLE_FROM_SYMTAB, TABLE_FROM_DYNSYM};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		size_t t = i == 2;
+		if (!files[i] || b->symbols[t].count > 0)
+			continue;
+		symbols_deinit(&b->symbols[t]);
+		struct err *e = symbols_read(files[i], i == 2, &b->symbols[t]);
+		if (e && err_code(e) != ERR_FORMAT)
+			return e;
+		if (e) {
+			note_reason(b, err_message(e));
+			if (!b->section_damage)
+				b->section_damage = TAKE_PTR(e);
+			err_free(e);
+			continue;
+		}
+		b->merge.symbols[t] = (struct merge_symbols){.symbols = &b->symbols[t], .source = sources[i]};
+	}
+	b->stats.symbols = b->symbols[0].count + b->symbols[1].count;
+	return NULL;
+}
+
+/* Nothing came out: whose fault is it? */
+static struct err *nothing_found(const struct build *b)
+{
+	const char *name = elffile_name(b->debug ? b->debug : b->binary);
+
+	if (b->section_damage)
+		return err_new(ERR_FORMAT, "%s", err_message(b->section_damage));
+	if (b->stats.reason[0])
+		return err_new(ERR_FORMAT, "%s", b->stats.reason);
+	return err_new(ERR_NOT_FOUND, "%s: neither DWARF nor function symbols", name);
+}
+
+static struct err *merge_all(struct build *b)
+{
+	TRY(read_symbols(b));
+	TRY(merge_run(&b->merge, b->units, b->unit_count));
+	struct table_input *input = &b->merge.input;
+	if (input->row_count == 0)
+		return nothing_found(b);
+	const struct build_id *id = elffile_build_id(b->code);
+	if (id->len == 0 && b->debug)
+		id = elffile_build_id(b->debug);
+	input->build_id = b->stats.build_id = *id;
+	input->elf_machine = elffile_machine(b->code);
+	b->stats.sources = input->sources;
+	b->stats.functions = input->function_count;
+	b->stats.rows = input->row_count;
+	return NULL;
+}
+
+static void release_inputs(struct build *b)
+{
+	for (size_t i = 0; i < b->unit_count; i++)
+		unit_result_deinit(&b->units[i], &b->account);
+	free(TAKE_PTR(b->units));
+	b->unit_count = 0;
+	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
+		symbols_deinit(&b->symbols[t]);
+		b->merge.symbols[t].symbols = NULL;
+	}
+	for (unsigned s = 0; b->dwarf_file && s < DWARF_SECTIONS; s++)
+		release_section(b, s);
+	elffile_close(TAKE_PTR(b->binary));
+	elffile_close(TAKE_PTR(b->debug));
+	b->dwarf_file = b->code = NULL;
+	err_free(TAKE_PTR(b->section_damage));
+}
+
+/* ---- all ---- */
+
+static struct err *run(struct build *b, struct buf *ret)
+{
+	begin_phase(b, BUILD_LOAD);
+	TRY(open_files(b));
+	TRY(load_sections(b));
+	end_phase(b);
+	begin_phase(b, BUILD_UNITS);
+	TRY(read_units(b));
+	release_units(b);
+	end_phase(b);
+	begin_phase(b, BUILD_MERGE);
+	TRY(merge_all(b));
+	release_inputs(b);
+	merge_trim(&b->merge);
+	end_phase(b);
+	begin_phase(b, BUILD_ENCODE);
+	TRY(table_write(&b->merge.input, ret));
+	end_phase(b);
+	return NULL;
+}
+
+struct err *build_table(const struct build_options *options, struct buf *ret, struct build_stats *stats)
+{
+	CLEANUP(freep) struct build *b = calloc(1, sizeof(*b));
+	size_t before = ret->len;
+
+	if (!b)
+		return err_nomem();
+	unsigned threads = options->threads ? options->threads : 1;
+	b->options = options;
+	b->account.max = options->memory_max;
+	b->merge.account = &b->account;
+	b->runner.threads = threads < BUILD_THREADS_MAX ? threads : BUILD_THREADS_MAX;
+	b->runner.progress = options->progress ? forward_progress : NULL;
+	b->runner.progress_context = b;
+	struct err *e = run(b, ret);
+	release_units(b);
+	release_inputs(b);
+	merge_deinit(&b->merge);
+	if (e)
+		ret->len = before;
+	else if (stats)
+		*stats = b->stats;
+	return e;
+}
