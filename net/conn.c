@@ -290,8 +290,10 @@ static bool offer_input(struct net_conn *conn)
 		(void)evbuffer_drain(input, taken);
 		any = true;
 	}
-	if (conn->finishing)
+	if (conn->finishing && evbuffer_get_length(input) > 0) {
+		conn->linger = true;
 		(void)evbuffer_drain(input, evbuffer_get_length(input));
+	}
 	return any;
 }
 
@@ -329,6 +331,8 @@ static void read_more(struct net_conn *conn)
 		}
 		if (!conn->finishing)
 			keep_input(conn, scratch + taken, (size_t)got - taken);
+		else
+			conn->linger |= taken < (size_t)got;
 		if (got < NET_SCRATCH_BYTES / 2)
 			return;
 	}

@@ -34,7 +34,7 @@ static void h1_done(struct h1 *h1)
 	h1->request = NULL;
 	h1->core.paused = false;
 	if (!h1->core.keep_alive || h1->draining)
-		net_conn_finish(conn, !whole || net_conn_input(conn) > 0);
+		net_conn_finish(conn, !whole);
 }
 
 /* The rest of the body is short enough to be read for nothing. */

@@ -135,8 +135,7 @@ static struct event_base *base_create(void)
 	if (!config)
 		return NULL;
 	/* Other threads come in by the queue only, so the base needs no lock. */
-	if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
-		event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0)
+	if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0)
 		base = event_base_new_with_config(config);
 	event_config_free(config);
 	return base;
