@@ -18,8 +18,8 @@
  * compacted: the writer lets LMDB copy what is live into a new generation (mdb_env_copyfd2 with MDB_CP_COMPACT), makes
  * that durable, moves the link, and goes on there. Readers that hold the old generation finish on it; the last one
  * closes and removes it. Nobody waits but the commands that come meanwhile. When:
- *   at once      the file is over 1.9 times the live bytes, and as many bytes were written since the last compaction
- *                as are live (so that copying at most doubles what is written);
+ *   at once      the next table could take the file past twice the live bytes, and as many bytes were written since the
+ *                last compaction as are live (so that copying at most doubles what is written);
  *   when idle    no command for half a second and the file is over 1.5 times the live bytes;
  * never below a floor of 16 MiB (64 MiB at once), above 16 GiB live (store_gc does it on demand), or without room on
  * the disk. A generation has a folder of its own because LMDB's lock file remembers a transaction number that

@@ -125,6 +125,7 @@ struct store {
 	/* The writer's own. */
 	uint64_t live_bytes;		  /* of all tables */
 	uint64_t written_since_compaction; /* table bytes */
+	uint64_t largest_since_compaction; /* of one table */
 
 	atomic_uint_fast64_t commits, commands, commit_failures, compactions; /* counters: relaxed */
 

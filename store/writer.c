@@ -93,6 +93,7 @@ static struct err *compact(struct store *store)
 		atomic_fetch_add_explicit(&store->compactions, 1, memory_order_relaxed);
 	/* After a failure too: it is tried again when as much was written once more. */
 	store->written_since_compaction = 0;
+	store->largest_since_compaction = 0;
 	return e;
 }
 
@@ -162,8 +163,11 @@ static void commit_group(struct store *store, struct txn *txn, struct command *g
 	}
 	atomic_fetch_add_explicit(&store->commits, 1, memory_order_relaxed);
 	for (struct command *c = group; c; c = c->next) {
-		if (!c->finished)
+		if (!c->finished) {
 			store->written_since_compaction += c->bytes;
+			if (c->bytes > store->largest_since_compaction)
+				store->largest_since_compaction = c->bytes;
+		}
 		c->finished = true;
 	}
 }
@@ -241,7 +245,9 @@ static void maintain(struct store *store, bool idle)
 
 	if (live > COMPACT_LIVE_MAX || store->written_since_compaction == 0)
 		return;
-	if (file > COMPACT_NOW_FLOOR && file > live + live / 10 * 9 && store->written_since_compaction >= live)
+	/* Before the next table of that size could take the file past twice the live bytes. */
+	uint64_t next = store->largest_since_compaction > live / 10 ? store->largest_since_compaction : live / 10;
+	if (file > COMPACT_NOW_FLOOR && file + next > 2 * live && store->written_since_compaction >= live)
 		err_free(compact(store));
 	else if (idle && file > COMPACT_IDLE_FLOOR && file > live + live / 2)
 		err_free(compact(store));
