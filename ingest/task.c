@@ -32,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RETRY_WAIT_MS = 1000, RETRY_WAIT_MAX_MS = 15000 };
+enum { RETRY_WAIT_MS = 500, RETRY_WAIT_MAX_MS = 15000 };
 
 struct task {
 	const struct task_env *env;

@@ -20,8 +20,8 @@ struct ar_data {
 
 /**
  * Finds data.tar* in a package.
- * @return NULL; ERR_FORMAT: not an ar archive of this kind, truncated, a member larger than the file, no data.tar;
- *         ERR_UNSUPPORTED: data.tar.bz2 or .lzma; ERR_LIMIT: more than AR_MEMBERS_MAX members before it.
+ * @return NULL; ERR_FORMAT: not an ar archive of this kind, truncated, a member larger than the file, no data.tar among the first
+ *         AR_MEMBERS_MAX members; ERR_UNSUPPORTED: data.tar.bz2 or .lzma. O(members). Any thread.
  */
 struct err *ar_find_data(const struct image *package, struct ar_data *ret) MUST_USE;
 

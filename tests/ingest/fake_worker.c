@@ -35,7 +35,7 @@ static void nap(unsigned ms)
 
 static void give(const void *table, size_t len, const struct build_id *id)
 {
-	struct protocol_result result = {.size_bytes = script_len, .elf_machine = 62, .sources = 1, .builder_version = 1, .build_id = *id};
+	struct protocol_result result = {.size_bytes = script_len, .elf_machine = 62, .sources = len > 0, .builder_version = 1, .build_id = *id};
 
 	err_free(fileid_from_memory(script, script_len, &result.fileid));
 	err_free(output_result(&output, &result, table, len));
@@ -259,6 +259,64 @@ static void do_descriptors(void)
 	give(NULL, 0, &(struct build_id){0});
 }
 
+static void do_sigkill(void)
+{
+	(void)raise(SIGKILL);
+}
+
+static void do_stall(void)
+{
+	output_progress(&output, PROTOCOL_READING, 5, 10);
+	do_hang();
+}
+
+/* Wants its debug file. */
+static void do_pair(void)
+{
+	if (chosen->debug_fd < 0) {
+		do_fail();
+		return;
+	}
+	give(NULL, 0, &(struct build_id){.len = 4, .bytes = {0xaa, 0xaa, 0xaa, 0xaa}});
+}
+
+/* Does not want the debug file that it is given. */
+static void do_alone(void)
+{
+	if (chosen->debug_fd >= 0) {
+		do_fail();
+		return;
+	}
+	give(NULL, 0, &(struct build_id){.len = 4, .bytes = {0xaa, 0xaa, 0xaa, 0xaa}});
+}
+
+/* A package of two files and one that is not used. */
+static void do_package(void)
+{
+	err_free(output_skipped(&output, "usr/bin/bad", "damaged"));
+	give(NULL, 0, &(struct build_id){0});
+	struct protocol_result result = {.size_bytes = 7, .elf_machine = 62, .fileid = {{1}}};
+	(void)snprintf(result.name, sizeof(result.name), "usr/bin/second");
+	err_free(output_result(&output, &result, NULL, 0));
+}
+
+static void do_twice(void)
+{
+	give(NULL, 0, &(struct build_id){0});
+	give(NULL, 0, &(struct build_id){0});
+}
+
+static void do_nothing(void)
+{
+}
+
+static void do_stranger(void)
+{
+	struct protocol_result result = {.size_bytes = script_len, .elf_machine = 62, .fileid = {{1}}};
+
+	err_free(output_result(&output, &result, NULL, 0));
+}
+
 /* `table`: the bytes after the line are the table; the number is the length of the build ID of 0xbb bytes that it claims. */
 static void do_table(void)
 {
@@ -281,6 +339,8 @@ static const struct {
 	{"hang", do_hang}, {"spin", do_spin}, {"memory", do_memory}, {"truncate", do_truncate}, {"garbage", do_garbage},
 	{"linger", do_linger}, {"flood", do_flood}, {"status", do_status}, {"threads", do_threads}, {"needs", do_needs},
 	{"progress", do_progress}, {"fail", do_fail}, {"empty", do_empty}, {"descriptors", do_descriptors}, {"table", do_table},
+	{"sigkill", do_sigkill}, {"stall", do_stall}, {"pair", do_pair}, {"alone", do_alone}, {"package", do_package},
+	{"twice", do_twice}, {"stranger", do_stranger}, {"nothing", do_nothing},
 };
 
 static void obey(void)

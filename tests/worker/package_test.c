@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+/* cairn-worker on packages made by dpkg-deb, and on some that no tool would make. */
+#include "run.h"
+
+#include "worker/package.h"
+
+#include "symbolizer/table/table.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct run_seen seen;
+
+static void prepare(void)
+{
+	run_folder();
+	run_shell("mkdir -p root/DEBIAN root/usr/bin root/usr/lib/debug/.build-id/ab root/usr/share/doc/x && "
+		  "printf 'Package: x\\nVersion: 1\\nArchitecture: amd64\\nMaintainer: x <x@example.org>\\nDescription: x\\n' > root/DEBIAN/control && "
+		  "cp stripped root/usr/bin/sample && cp debug root/usr/lib/debug/.build-id/ab/cdef.debug && "
+		  "echo text > root/usr/share/doc/x/copyright && ln -s sample root/usr/bin/link && "
+		  "ln root/usr/bin/sample root/usr/bin/hardlink");
+}
+
+TestSuite(worker_package, .init = prepare);
+
+static void expect_pair(const struct spawn_report *report)
+{
+	cr_assert_eq(report->outcome, SPAWN_DONE, "%s: %s", spawn_outcome_name(report->outcome), report->reason);
+	cr_assert_eq(seen.count, 1, "%zu results", seen.count);
+	const struct run_result *result = &seen.results[0];
+	struct table table;
+	struct table_info info;
+	cr_assert(result->facts.has_debug && !result->facts.debug_only);
+	cr_assert(strncmp(result->facts.name, "usr/bin/", 8) == 0, "%s", result->facts.name);
+	cr_assert_null(table_open(result->table, result->table_len, &table));
+	cr_assert_null(table_verify(&table));
+	table_info(&table, &info);
+	cr_assert(info.sources & TABLE_FROM_DWARF);
+	cr_assert(build_id_equal(&info.build_id, &result->facts.build_id));
+}
+
+static void expect_failed(const char *package, const struct spawn_limits *given, const char *part)
+{
+	struct spawn_limits limits = given ? *given : run_limits();
+	struct spawn_report report = run_package(package, &limits, &seen);
+
+	cr_assert_eq(report.outcome, SPAWN_FAILED, "%s: %s: %s", package, spawn_outcome_name(report.outcome), report.reason);
+	cr_assert_not_null(strstr(report.reason, part), "%s: %s: %s", package, part, report.reason);
+}
+
+Test(worker_package, xz_zstd_gzip_and_plain_packages_pair_binary_and_debug_file)
+{
+	static const char *const codecs[] = {"xz", "zstd", "gzip", "none"};
+	struct spawn_limits limits = run_limits();
+
+	for (size_t i = 0; i < ARRAY_SIZE(codecs); i++) {
+		char command[128];
+
+		(void)snprintf(command, sizeof(command), "dpkg-deb --root-owner-group -Z%s -b root x.deb >/dev/null", codecs[i]);
+		run_shell(command);
+		struct spawn_report report = run_package("x.deb", &limits, &seen);
+		expect_pair(&report);
+		cr_assert(seen.phases & (1u << PROTOCOL_UNPACKING));
+	}
+}
+
+Test(worker_package, a_package_of_debug_files_gives_debug_only_results)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("rm root/usr/bin/*; dpkg-deb --root-owner-group -b root x.ddeb >/dev/null");
+	struct spawn_report report = run_package("x.ddeb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 1);
+	cr_assert(seen.results[0].facts.debug_only);
+	cr_assert_str_eq(seen.results[0].facts.name, "usr/lib/debug/.build-id/ab/cdef.debug");
+}
+
+Test(worker_package, a_damaged_member_is_skipped_and_the_others_stand)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("head -c 6000 sample > root/usr/bin/cut; cp " BARE " root/usr/bin/bare;"
+		  "dpkg-deb --root-owner-group -Zgzip -b root x.deb >/dev/null; cp x.deb root/usr/share/doc/x/nested.deb;"
+		  "dpkg-deb --root-owner-group -Zgzip -b root x.deb >/dev/null");
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 2);
+	cr_assert_eq(seen.skipped, 1);
+	cr_assert_not_null(strstr(seen.skipped_text, "usr/bin/cut"), "%s", seen.skipped_text);
+}
+
+Test(worker_package, an_empty_package_is_done_without_results)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("rm -r root/usr; dpkg-deb --root-owner-group -b root x.deb >/dev/null");
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 0);
+}
+
+Test(worker_package, a_truncated_package_says_so)
+{
+	run_shell("dpkg-deb --root-owner-group -Zxz -b root x.deb >/dev/null; size=$(stat -c %s x.deb);"
+		  "head -c $((size - 500)) x.deb > ar.deb; head -c 90 x.deb > head.deb; : > empty.deb");
+	expect_failed("ar.deb", NULL, "are left");
+	expect_failed("head.deb", NULL, "package");
+	expect_failed("empty.deb", NULL, "package: empty file");
+	expect_failed("sample", NULL, "not a Debian package");
+}
+
+/* The compressed stream ends early although ar's sizes are right. */
+Test(worker_package, a_truncated_stream_says_so)
+{
+	static const char *const codecs[] = {"xz", "zst", "gz"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(codecs); i++) {
+		char command[400];
+
+		(void)snprintf(command, sizeof(command),
+			"rm -rf ar; mkdir ar; cd ar; dpkg-deb --root-owner-group -Z%s -b ../root x.deb >/dev/null; ar x x.deb;"
+			"size=$(stat -c %%s data.tar.%s); truncate -s $((size / 2)) data.tar.%s; rm x.deb;"
+			"ar rc ../x.deb.tmp debian-binary control.tar.%s data.tar.%s; mv ../x.deb.tmp ../x.deb",
+			strcmp(codecs[i], "gz") == 0 ? "gzip" : strcmp(codecs[i], "zst") == 0 ? "zstd" : "xz", codecs[i], codecs[i], codecs[i],
+			codecs[i]);
+		run_shell(command);
+		expect_failed("x.deb", NULL, "data.tar");
+	}
+}
+
+/* tar says 1 GiB - 1 for a member and recomputes the header's sum. */
+Test(worker_package, a_tar_member_that_lies_about_its_size_is_refused)
+{
+	static uint8_t bytes[1 << 20];
+
+	run_shell("dpkg-deb --root-owner-group -Znone -b root x.deb >/dev/null");
+	FILE *file = fopen("x.deb", "r+");
+	size_t len = fread(bytes, 1, sizeof(bytes), file);
+	uint8_t *header = memmem(bytes, len, "./usr/bin/hardlink", 18);
+	cr_assert_not_null(header);
+	memcpy(header + 124, "07777777777", 11);
+	memset(header + 148, ' ', 8);
+	unsigned sum = 0;
+	for (size_t i = 0; i < 512; i++)
+		sum += header[i];
+	(void)snprintf((char *)header + 148, 8, "%06o", sum);
+	rewind(file);
+	(void)fwrite(bytes, 1, len, file);
+	(void)fclose(file);
+	expect_failed("x.deb", NULL, "package: data.tar: ");
+}
+
+Test(worker_package, a_decompression_bomb_is_refused_by_its_ratio)
+{
+	run_shell("truncate -s 400M root/usr/share/zeros; dpkg-deb --root-owner-group -Zzstd -b root x.deb >/dev/null");
+	expect_failed("x.deb", NULL, "a decompression bomb");
+	/* As an ELF member too. */
+	run_shell("mv root/usr/share/zeros root/usr/bin/zeros; dd if=sample of=root/usr/bin/zeros conv=notrunc status=none;"
+		  "dpkg-deb --root-owner-group -Zzstd -b root x.deb >/dev/null");
+	expect_failed("x.deb", NULL, "a decompression bomb");
+}
+
+Test(worker_package, more_bytes_than_allowed_are_refused)
+{
+	struct spawn_limits limits = run_limits();
+
+	limits.max_unpacked_bytes = 8192;
+	run_shell("dpkg-deb --root-owner-group -Zxz -b root x.deb >/dev/null");
+	expect_failed("x.deb", &limits, "package: more than 8192 bytes unpacked");
+}
+
+Test(worker_package, a_second_compression_and_a_wrong_one_are_refused)
+{
+	run_shell("mkdir ar; cd ar; dpkg-deb --root-owner-group -Zxz -b ../root x.deb >/dev/null; ar x x.deb; rm x.deb;"
+		  "mv data.tar.xz inner; xz -c inner > data.tar.xz; ar rc ../twice.deb debian-binary control.tar.xz data.tar.xz;"
+		  "xz -dc inner > data.tar.xz; ar rc ../plain.deb debian-binary control.tar.xz data.tar.xz;"
+		  "mv inner data.tar.zst; ar rc ../zst.deb debian-binary control.tar.xz data.tar.zst");
+	expect_failed("twice.deb", NULL, "compressed twice");
+	expect_failed("plain.deb", NULL, "not compressed as its name says");
+	expect_failed("zst.deb", NULL, "data.tar.zst");
+}
+
+/* Nothing is extracted; the names that are shown and kept are clean. */
+Test(worker_package, hostile_names_are_cleaned_and_foreign_letters_kept)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("mkdir ar; cd ar; dpkg-deb --root-owner-group -Zgzip -b ../root x.deb >/dev/null; ar x x.deb; rm x.deb; cd ..;"
+		  "cp sample 'ev\nil'; tar -P --format=pax --transform='s,^sample,../../../etc/./cron.d/gr\303\274n,' --transform='s,^bare,/abs/bare,' "
+		  "-czf ar/data.tar.gz sample; cd ar; ar rc ../x.deb debian-binary control.tar.gz data.tar.gz");
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 1);
+	cr_assert_str_eq(seen.results[0].facts.name, "etc/cron.d/gr\303\274n");
+	run_shell("cd ar; rm -f ../x.deb; tar -P --format=gnu --transform='s,sample,/abs/b\001d,' -C .. -czf data.tar.gz sample;"
+		  "ar rc ../x.deb debian-binary control.tar.gz data.tar.gz");
+	report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_str_eq(seen.results[0].facts.name, "abs/b?d");
+}
+
+Test(worker_package, an_archive_of_headers_only_is_counted)
+{
+	struct spawn_limits limits = run_limits();
+
+	limits.max_unpacked_bytes = 100000;
+	run_shell("mkdir root/many; for i in $(seq 300); do : > root/many/$i; done;"
+		  "rm -r root/usr; dpkg-deb --root-owner-group -Zxz -b root x.deb >/dev/null");
+	expect_failed("x.deb", &limits, "more than 100000 bytes");
+}
