@@ -89,9 +89,9 @@ static void describe(const struct build_stats *stats, size_t table_bytes, char *
 {
 	(void)snprintf(text, size,
 		"units=%" PRIu64 " skipped_units=%" PRIu64 " ranges=%" PRIu64 " functions=%" PRIu64 " inline_nodes=%" PRIu64
-		" symbols=%" PRIu64 " rows=%" PRIu64 " tombstones=%" PRIu64 " bad_names=%" PRIu64 " table_bytes=%zu%s%s",
+		" symbols=%" PRIu64 " rows=%" PRIu64 " tombstones=%" PRIu64 " damaged=%" PRIu64 " table_bytes=%zu%s%s",
 		stats->units, stats->skipped_units, stats->ranges, stats->functions, stats->inline_nodes, stats->symbols, stats->rows,
-		stats->tombstones, stats->bad_names, table_bytes, stats->reason[0] ? " first: " : "", stats->reason);
+		stats->tombstones, stats->damaged, table_bytes, stats->reason[0] ? " first: " : "", stats->reason);
 }
 
 /* cairnd compares these with the table that it gets: they are the table's, not what this file believes. */
