@@ -115,10 +115,10 @@ struct err *json_answer_module_end(struct api_answer *answer)
 
 static struct err *append_aliases(struct api_answer *answer, uint32_t cursor)
 {
-	struct json json = json_init(&answer->out);
 	const char *alias;
 
 	TRY(append_literal(&answer->out, ",\"aliases\":"));
+	struct json json = json_init(&answer->out);
 	json_array_begin(&json);
 	while ((alias = table_next_alias(answer->table, &cursor)) != NULL)
 		json_text(&json, alias);
