@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/daemon.h"
+
+#include "api/api.h"
+#include "base/log.h"
+#include "ingest/ingest.h"
+#include "store/blob.h"
+#include "store/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { ADDRESSES_SIZE = 512 };
+
+struct daemon {
+	const struct settings *settings;
+	struct store *store;
+	struct ingest *ingest;
+	struct api *api;
+	struct net_server *server;
+	char addresses[ADDRESSES_SIZE];
+};
+
+static struct err *open_store(struct daemon *daemon)
+{
+	const struct settings *settings = daemon->settings;
+	struct store_options options = {
+		.data_dir = settings->data_dir,
+		.map_max = settings->store_map_max,
+		.max_table_bytes = settings->limit_table,
+		.max_upload_bytes = settings->limit_upload,
+		.blob_quota_bytes = settings->store_originals_max,
+		.upload_expiry_s = (uint32_t)(settings->uploads_expire_ms / 1000),
+		.job_attempts_max = (uint32_t)settings->ingest_attempts,
+		.jobs_kept = (uint32_t)settings->store_jobs_kept,
+		.misses_max = (uint32_t)settings->store_misses_max,
+	};
+
+	return store_open(&options, &daemon->store);
+}
+
+static struct err *start_ingest(struct daemon *daemon)
+{
+	const struct settings *settings = daemon->settings;
+	struct ingest_options options = {
+		.worker = settings->worker_path,
+		.scratch_dir = settings->ingest_scratch_dir,
+		.workers = (uint32_t)settings->ingest_workers,
+		.worker_threads = (uint32_t)settings->ingest_worker_threads,
+		.worker_memory_bytes = settings->ingest_worker_memory,
+		.max_table_bytes = settings->limit_table,
+		.max_unpacked_bytes = settings->ingest_unpacked_max,
+		.deadline_ms = settings->ingest_deadline_ms,
+	};
+
+	return ingest_start(daemon->store, &options, &daemon->ingest);
+}
+
+static struct err *create_api(struct daemon *daemon)
+{
+	const struct settings *settings = daemon->settings;
+	struct api_options options = {
+		.store = daemon->store,
+		.ingest = daemon->ingest,
+		.threads = (uint32_t)settings->threads,
+		.upload_threads = (uint32_t)settings->upload_threads,
+		.queue = (uint32_t)settings->queue,
+		.limit_body = settings->limit_body,
+		.limit_answer = settings->limit_answer,
+		.limit_modules = settings->limit_modules,
+		.limit_addresses = settings->limit_addresses,
+		.names_bytes = settings->names_bytes,
+	};
+
+	return api_create(&options, &daemon->api);
+}
+
+static struct err *create_server(struct daemon *daemon)
+{
+	const struct settings *settings = daemon->settings;
+	struct net_server_options options = {
+		.limits = {.connections = settings->limit_connections,
+			.connections_per_peer = settings->limit_connections_per_peer,
+			.buffered_bytes = settings->limit_buffered},
+		.handler = api_handler(daemon->api),
+	};
+
+	TRY(net_server_create(&options, &daemon->server));
+	api_set_server(daemon->api, daemon->server);
+	return NULL;
+}
+
+/* Appends " <name>=<host>:<real port>" to the addresses. */
+static struct err *listen_on(struct daemon *daemon, const char *name, const char *address)
+{
+	size_t len = strlen(daemon->addresses);
+	const char *colon = strrchr(address, ':');
+	uint16_t port;
+
+	TRY(err_wrap(net_server_listen(daemon->server, address, &port), "%s", name));
+	(void)snprintf(daemon->addresses + len, sizeof(daemon->addresses) - len, "%s%s=%.*s:%u", len ? " " : "", name,
+		(int)(colon ? colon - address : 0), address, port);
+	return NULL;
+}
+
+static struct err *start_parts(struct daemon *daemon)
+{
+	TRY(open_store(daemon));
+	TRY(start_ingest(daemon));
+	TRY(create_api(daemon));
+	TRY(create_server(daemon));
+	TRY(listen_on(daemon, "http", daemon->settings->http));
+	return listen_on(daemon, "grpc", daemon->settings->grpc);
+}
+
+struct err *daemon_start(const struct settings *settings, struct daemon **ret)
+{
+	struct daemon *daemon = calloc(1, sizeof(*daemon));
+	if (!daemon)
+		return err_nomem();
+	daemon->settings = settings;
+	struct err *e = start_parts(daemon);
+	if (e) {
+		daemon_stop(daemon);
+		return e;
+	}
+	*ret = daemon;
+	return NULL;
+}
+
+const char *daemon_addresses(const struct daemon *daemon)
+{
+	return daemon->addresses;
+}
+
+void daemon_tick(struct daemon *daemon)
+{
+	CLEANUP(err_freep) struct err *e = NULL;
+	uint64_t dropped = 0;
+
+	e = store_upload_expire(daemon->store, &dropped);
+	if (e)
+		log_warn("uploads", "expire=failed error=\"%s\"", err_message(e));
+	else if (dropped)
+		log_info("uploads", "expired=%llu", (unsigned long long)dropped);
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+	if (!daemon)
+		return;
+	if (daemon->api)
+		api_drain(daemon->api);
+	if (daemon->server)
+		net_server_stop(daemon->server, daemon->settings->drain_ms);
+	if (daemon->api)
+		api_stop(daemon->api);
+	ingest_stop(daemon->ingest);
+	net_server_destroy(daemon->server);
+	api_destroy(daemon->api);
+	store_close(daemon->store);
+	free(daemon);
+}

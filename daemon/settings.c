@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/settings.h"
+
+#include "base/log.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AT(member) offsetof(struct settings, member)
+
+static const struct config_key keys[] = {
+	{"data_dir", "data-dir", CONFIG_TEXT, AT(data_dir), 0, 0, NULL, "DIR everything that is kept; created when absent"},
+	{"http", "http", CONFIG_TEXT, AT(http), 0, 0, "127.0.0.1:4318", "ADDRESS to listen on; port 0 takes a free one"},
+	{"grpc", "grpc", CONFIG_TEXT, AT(grpc), 0, 0, "127.0.0.1:4317", "ADDRESS for gRPC; answers HTTP too; may equal http"},
+	{"log.level", NULL, CONFIG_TEXT, AT(log_level), 0, 0, "info", "LEVEL error, warn, info or debug"},
+	{"drain", NULL, CONFIG_DURATION, AT(drain_ms), 0, 3600000, "10s", "TIME that requests get to finish after SIGTERM"},
+
+	{"threads", NULL, CONFIG_UINT, AT(threads), 0, 256, "0", "N threads that answer questions; 0: one a CPU"},
+	{"upload_threads", NULL, CONFIG_UINT, AT(upload_threads), 1, 256, "4", "N threads that take uploads"},
+	{"queue", NULL, CONFIG_UINT, AT(queue), 1, 1000000, "1024", "N requests that may wait for a thread, then 503"},
+	{"names", NULL, CONFIG_SIZE, AT(names_bytes), 1 << 20, UINT64_C(1) << 40, "64M",
+		"SIZE of demangled names remembered, by each thread"},
+
+	{"limits.body", NULL, CONFIG_SIZE, AT(limit_body), 1024, 1 << 30, "16M", "SIZE of the body of a symbolize request"},
+	{"limits.answer", NULL, CONFIG_SIZE, AT(limit_answer), 1024, UINT32_MAX, "256M", "SIZE of its answer"},
+	{"limits.modules", NULL, CONFIG_UINT, AT(limit_modules), 1, 1000000, "10000", "N modules of a request"},
+	{"limits.addresses", NULL, CONFIG_UINT, AT(limit_addresses), 1, 10000000, "100000", "N addresses of a request"},
+	{"limits.upload", NULL, CONFIG_SIZE, AT(limit_upload), 1, UINT64_C(1) << 40, "4G", "SIZE of one uploaded file"},
+	{"limits.table", NULL, CONFIG_SIZE, AT(limit_table), 1 << 20, UINT32_MAX, "1G", "SIZE of the table of one file"},
+	{"limits.connections", NULL, CONFIG_UINT, AT(limit_connections), 1, 1000000, "8192", "N connections"},
+	{"limits.connections_per_peer", NULL, CONFIG_UINT, AT(limit_connections_per_peer), 1, 1000000, "4096",
+		"N connections of one address"},
+	{"limits.buffered", NULL, CONFIG_SIZE, AT(limit_buffered), 1 << 20, UINT64_C(1) << 40, "1G",
+		"SIZE of requests and answers in memory, of all connections"},
+
+	{"uploads.expire", NULL, CONFIG_DURATION, AT(uploads_expire_ms), 1000, UINT64_C(31536000000), "24h",
+		"TIME without a chunk after which an upload is given up"},
+
+	{"store.map_max", NULL, CONFIG_SIZE, AT(store_map_max), 16 << 20, UINT64_C(1) << 46, "1T",
+		"SIZE that the store may grow to; address space, not disk"},
+	{"store.originals_max", NULL, CONFIG_SIZE, AT(store_originals_max), 1 << 20, UINT64_C(1) << 46, "20G",
+		"SIZE of uploaded originals that are kept, compressed"},
+	{"store.jobs_kept", NULL, CONFIG_UINT, AT(store_jobs_kept), 1, 10000000, "100000", "N finished jobs that are remembered"},
+	{"store.misses_max", NULL, CONFIG_UINT, AT(store_misses_max), 1, 10000000, "100000", "N unknown IDs that are remembered"},
+
+	{"worker.path", NULL, CONFIG_TEXT, AT(worker_path), 0, 0, NULL, "FILE cairn-worker; default: beside cairnd"},
+	{"ingest.workers", NULL, CONFIG_UINT, AT(ingest_workers), 0, 64, "0", "N workers at once; 0: one per two CPUs"},
+	{"ingest.worker_threads", NULL, CONFIG_UINT, AT(ingest_worker_threads), 0, 256, "0",
+		"N threads of each worker; 0: CPUs / workers"},
+	{"ingest.worker_memory", NULL, CONFIG_SIZE, AT(ingest_worker_memory), 64 << 20, UINT64_C(1) << 40, "4G",
+		"SIZE of a worker's memory, then its job fails"},
+	{"ingest.unpacked_max", NULL, CONFIG_SIZE, AT(ingest_unpacked_max), 1 << 20, UINT64_C(1) << 40, "16G",
+		"SIZE of a package's files"},
+	{"ingest.deadline", NULL, CONFIG_DURATION, AT(ingest_deadline_ms), 100, 86400000, "30m",
+		"TIME of one run of a worker, then its job fails"},
+	{"ingest.attempts", NULL, CONFIG_UINT, AT(ingest_attempts), 1, 100, "3", "N starts of a job that did not end by itself"},
+	{"ingest.scratch_dir", NULL, CONFIG_TEXT, AT(ingest_scratch_dir), 0, 0, NULL,
+		"DIR for unlinked temporary files; default: /var/tmp"},
+};
+
+static const struct config_table table = {.keys = keys, .count = ARRAY_SIZE(keys)};
+
+const struct config_table *settings_table(void)
+{
+	return &table;
+}
+
+static struct err *show_help(void)
+{
+	CLEANUP(buf_deinit) struct buf text = {0};
+
+	TRY(buf_printf(&text, "cairnd " CAIRN_VERSION ": answers addresses with functions, files and lines\n"
+			      "usage: cairnd [--config FILE] --data-dir DIR [flags]\n\n"
+			      "--config FILE reads `key = value` lines; a flag wins over the file. Flags:\n"));
+	TRY(config_help(&table, &text));
+	(void)fwrite(text.data, 1, text.len, stdout);
+	return fflush(stdout) == 0 ? NULL : err_new(ERR_OS, "cannot write to standard output");
+}
+
+/* Takes `--config FILE` and `--config=FILE` out of the arguments: it says where the keys are and is none of them. */
+static struct err *take_config_flag(int *argc, char **argv, const char **path_ret)
+{
+	int kept = 1;
+
+	*path_ret = NULL;
+	for (int i = 1; i < *argc; i++) {
+		if (strcmp(argv[i], "--config") == 0) {
+			if (i + 1 == *argc)
+				return err_new(ERR_INVALID, "--config: a file name is missing");
+			*path_ret = argv[++i];
+		} else if (strncmp(argv[i], "--config=", 9) == 0) {
+			*path_ret = argv[i] + 9;
+		} else {
+			argv[kept++] = argv[i];
+		}
+	}
+	*argc = kept;
+	return NULL;
+}
+
+static struct err *check(const struct settings *settings)
+{
+	enum log_level level;
+
+	if (!settings->data_dir || !settings->data_dir[0])
+		return err_new(ERR_INVALID, "data_dir is missing: say --data-dir DIR, or data_dir = DIR in the file of --config");
+	if (!log_level_parse(settings->log_level, &level))
+		return err_new(ERR_INVALID, "log.level: \"%s\" is none of error, warn, info, debug", settings->log_level);
+	return NULL;
+}
+
+struct err *settings_read(int argc, char **argv, struct settings *ret, enum settings_wish *wish_ret)
+{
+	const char *path;
+
+	*wish_ret = SETTINGS_SHOWN;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--help") == 0)
+			return show_help();
+		if (strcmp(argv[i], "--version") == 0) {
+			(void)puts("cairnd " CAIRN_VERSION);
+			return NULL;
+		}
+	}
+	*wish_ret = SETTINGS_RUN;
+	TRY(config_defaults(&table, ret));
+	TRY(take_config_flag(&argc, argv, &path));
+	if (path)
+		TRY(config_read_file(&table, ret, path));
+	TRY(config_read_flags(&table, ret, &argc, argv));
+	if (argc > 1)
+		return err_new(ERR_INVALID, "\"%s\" is no flag: cairnd takes no other arguments", argv[1]);
+	return check(ret);
+}
+
+void settings_deinit(struct settings *settings)
+{
+	config_deinit(&table, settings);
+}

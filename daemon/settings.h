@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The settings of cairnd: one table for file, flags, --help and docs/configuration.md.
+ */
+#ifndef CAIRN_DAEMON_SETTINGS_H
+#define CAIRN_DAEMON_SETTINGS_H
+
+#include "base/config.h"
+
+struct settings {
+	char *data_dir;
+	char *http;
+	char *grpc;
+	char *log_level;
+	uint64_t drain_ms;
+
+	uint64_t threads;
+	uint64_t upload_threads;
+	uint64_t queue;
+	uint64_t names_bytes;
+
+	uint64_t limit_body;
+	uint64_t limit_answer;
+	uint64_t limit_modules;
+	uint64_t limit_addresses;
+	uint64_t limit_upload;
+	uint64_t limit_table;
+	uint64_t limit_connections;
+	uint64_t limit_connections_per_peer;
+	uint64_t limit_buffered;
+
+	uint64_t uploads_expire_ms;
+
+	uint64_t store_map_max;
+	uint64_t store_originals_max;
+	uint64_t store_jobs_kept;
+	uint64_t store_misses_max;
+
+	char *worker_path;
+	uint64_t ingest_workers;
+	uint64_t ingest_worker_threads;
+	uint64_t ingest_worker_memory;
+	uint64_t ingest_unpacked_max;
+	uint64_t ingest_deadline_ms;
+	uint64_t ingest_attempts;
+	char *ingest_scratch_dir;
+};
+
+enum settings_wish { SETTINGS_RUN, SETTINGS_SHOWN }; /* SHOWN: --help or --version was answered, exit 0 */
+
+/**
+ * Defaults, then the file of --config, then flags.
+ * @param ret  zeroed; to be freed with settings_deinit, also after an error
+ * @return NULL; ERR_INVALID: wrong usage, one line; ERR_OS: the file cannot be read.
+ */
+struct err *settings_read(int argc, char **argv, struct settings *ret, enum settings_wish *wish_ret) MUST_USE;
+void settings_deinit(struct settings *settings);
+/** For tests that compare the table with the documentation. */
+const struct config_table *settings_table(void);
+
+#endif
