@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The upload protocol: asked before bytes, chunks, resume after a broken connection and after kill -9, checksum, limits."""
+import os
+import shutil
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from cairnd import *  # noqa: E402,F403
+
+
+class Upload(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="cairn-sample-")
+        cls.path = compile_sample(cls.folder)
+        cls.content = read(cls.path)
+        cls.ids = {"file_id": file_id(cls.content), "build_id": build_id(cls.path)}
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def setUp(self):
+        self.daemon = Cairnd("--limits.upload", "64M").start()
+        self.addCleanup(self.daemon.__exit__)
+
+    def test_session_counts_up_and_refuses_other_offsets(self):
+        begun = self.daemon.begin(self.content, **self.ids)
+        self.assertEqual(begun.status, 201)
+        self.assertEqual((begun.json["status"], begun.json["offset"], begun.json["chunk_max"]), ("open", 0, CHUNK))
+        upload = begun.json["upload_id"]
+        self.assertEqual(self.daemon.chunk(upload, 0, self.content[:1000]).json, {"offset": 1000})
+        for offset in (0, 999, 1001, 10 ** 9):
+            answer = self.daemon.chunk(upload, offset, self.content[1000:1100])
+            self.assertEqual((answer.status, answer.code, answer.json["offset"]), (409, "offset_mismatch", 1000))
+        state = self.daemon.get("/v1/uploads/" + upload).json
+        self.assertEqual((state["offset"], state["size"], state["role"]), (1000, len(self.content), "executable"))
+        again = self.daemon.begin(self.content, **self.ids)
+        self.assertEqual((again.status, again.json["upload_id"], again.json["offset"]), (200, upload, 1000))
+        early = self.daemon.finish(upload)
+        self.assertEqual((early.status, early.code, early.json["offset"]), (409, "incomplete", 1000))
+        self.assertEqual(self.daemon.chunk(upload, 1000, self.content[1000:]).json["offset"], len(self.content))
+        done = self.daemon.finish(upload)
+        self.assertEqual(done.status, 202)
+        self.assertEqual((done.json["file_id"], done.json["build_id"]), (self.ids["file_id"], self.ids["build_id"]))
+        self.assertEqual(self.daemon.finish(upload).json, done.json)  # the answer was lost: the same again
+        self.assertEqual(self.daemon.wait_job(done.json["job_id"])["state"], "done")
+
+    def test_what_the_server_has_is_not_sent_again_unless_forced(self):
+        job = self.daemon.upload(self.content, **self.ids)["job_id"]
+        self.assertEqual(self.daemon.wait_job(job)["state"], "done")
+        answer = self.daemon.begin(self.content, **self.ids)
+        self.assertEqual((answer.status, answer.json["status"]), (200, "exists"))
+        self.assertEqual(answer.json["symbols"], {"source": "upload", "kind": "dwarf"})
+        self.assertTrue(answer.json["reason"])
+        debug = self.daemon.begin(b"another file", "debug", build_id=self.ids["build_id"])
+        self.assertEqual(debug.json["status"], "exists")
+        other = self.daemon.begin(self.content + b"x", file_id=file_id(self.content + b"x"),
+                                  build_id=self.ids["build_id"])
+        self.assertEqual(other.json["status"], "open")  # another runtime file of the build ID: its segments count
+        forced = self.daemon.begin(self.content, force=True, **self.ids)
+        self.assertEqual((forced.status, forced.json["status"]), (201, "open"))
+
+    def test_wrong_checksum_ends_the_session_and_leaves_no_job(self):
+        begun = self.daemon.begin(self.content, sha256="00" * 32).json
+        self.daemon.chunk(begun["upload_id"], 0, self.content)
+        answer = self.daemon.finish(begun["upload_id"])
+        self.assertEqual((answer.status, answer.code), (422, "checksum_mismatch"))
+        self.assertEqual(self.daemon.get("/v1/uploads/" + begun["upload_id"]).status, 404)
+        self.assertEqual(self.daemon.get("/v1/jobs/1").status, 404)
+
+    def test_wrong_file_id_ends_the_session(self):
+        begun = self.daemon.begin(self.content, file_id="11" * 16).json
+        self.daemon.chunk(begun["upload_id"], 0, self.content)
+        answer = self.daemon.finish(begun["upload_id"])
+        self.assertEqual((answer.status, answer.code), (422, "checksum_mismatch"))
+
+    def test_abort_forgets(self):
+        upload = self.daemon.begin(self.content).json["upload_id"]
+        self.assertEqual(self.daemon.request("DELETE", "/v1/uploads/" + upload).json, {})
+        self.assertEqual(self.daemon.request("DELETE", "/v1/uploads/" + upload).status, 404)
+        self.assertEqual(self.daemon.chunk(upload, 0, b"x").status, 404)
+        self.assertEqual(self.daemon.finish(upload).status, 404)
+
+    def test_size_is_checked_before_any_byte(self):
+        answer = self.daemon.begin(b"", size=(64 << 20) + 1)
+        self.assertEqual((answer.status, answer.code), (413, "too_large"))
+        self.assertIn("limits.upload", answer.message)
+
+    def test_chunk_past_the_promised_size_is_refused(self):
+        begun = self.daemon.begin(self.content[:100]).json
+        answer = self.daemon.chunk(begun["upload_id"], 0, self.content[:101])
+        self.assertEqual((answer.status, answer.code), (400, "invalid"))
+        self.assertEqual(self.daemon.get("/v1/uploads/" + begun["upload_id"]).json["offset"], 0)
+
+    def test_chunk_of_4_mib_is_taken_and_one_byte_more_refused_before_bytes(self):
+        content = os.urandom(CHUNK + 1)
+        upload = self.daemon.begin(content).json["upload_id"]
+        head = "PUT /v1/uploads/%s?offset=0 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (upload, CHUNK + 1)
+        self.assertTrue(self.daemon.raw(head.encode()).startswith(b"HTTP/1.1 413 "))  # no byte of the body was sent
+        self.assertEqual(self.daemon.chunk(upload, 0, content[:CHUNK]).json, {"offset": CHUNK})
+        self.assertEqual(self.daemon.chunk(upload, CHUNK, content[CHUNK:]).json, {"offset": CHUNK + 1})
+
+    def test_broken_connection_leaves_no_trace_of_its_chunk(self):
+        upload = self.daemon.begin(self.content, **self.ids).json["upload_id"]
+        self.daemon.chunk(upload, 0, self.content[:5000])
+        head = "PUT /v1/uploads/%s?offset=5000 HTTP/1.1\r\nHost: x\r\nContent-Length: 6000\r\n\r\n" % upload
+        self.daemon.raw(head.encode() + self.content[5000:8000], half_close=True)
+        state = self.daemon.get("/v1/uploads/" + upload).json
+        self.assertEqual(state["offset"], 5000)
+        self.assertEqual(self.daemon.wait_job(self.daemon.upload(self.content, **self.ids)["job_id"])["state"], "done")
+
+    def test_upload_goes_on_after_kill_9(self):
+        upload = self.daemon.begin(self.content, **self.ids).json["upload_id"]
+        self.daemon.chunk(upload, 0, self.content[:7000])
+        self.daemon.kill()
+        self.daemon.start()
+        begun = self.daemon.begin(self.content, **self.ids).json
+        self.assertEqual((begun["upload_id"], begun["offset"]), (upload, 7000))
+        done = self.daemon.upload(self.content, **self.ids)
+        self.daemon.kill()  # acknowledged: the job must be there
+        self.daemon.start()
+        self.assertEqual(self.daemon.wait_job(done["job_id"])["state"], "done")
+        self.assertEqual(self.daemon.get("/v1/files/" + self.ids["file_id"]).json["status"], "ok")
+
+    def test_content_that_is_no_binary_fails_with_a_reason(self):
+        for content in (b"#!/bin/sh\necho hello\n", b"\x7fELF", self.content[:300], b"\0" * 9000):
+            with self.subTest(content[:8]):
+                job = self.daemon.wait_job(self.daemon.upload(content, file_id=file_id(content))["job_id"])
+                self.assertEqual(job["state"], "failed", job)
+                self.assertTrue(job["reason"])
+                module = self.daemon.symbolize({"modules": [{"file_id": file_id(content), "addresses": [1]}]})[0]
+                self.assertEqual(module["status"], "failed")
+                self.assertIn(job["reason"], module["reason"])
+
+    def test_package_that_is_none_fails_with_a_reason(self):
+        job = self.daemon.wait_job(self.daemon.upload(b"!<arch>\nnot really", "package")["job_id"])
+        self.assertEqual(job["state"], "failed", job)
+        self.assertTrue(job["reason"])
+
+    def test_malformed_requests_name_what_is_wrong(self):
+        good = {"role": "debug", "name": "x", "size": 5, "sha256": "00" * 32}
+        for change, words in (({"role": "kernel"}, "role"), ({"role": 1}, "role"), ({"name": 5}, "name"),
+                              ({"name": "a" * 256}, "name"), ({"name": "a\nb"}, "name"), ({"size": 0}, "size"),
+                              ({"size": "5"}, "size"), ({"size": -1}, "size"), ({"sha256": "00"}, "sha256"),
+                              ({"sha256": None}, "sha256"), ({"file_id": "12"}, "file_id"),
+                              ({"build_id": "1"}, "build_id")):
+            answer = self.daemon.post_json("/v1/uploads", dict(good, **change))
+            self.assertEqual((answer.status, answer.code), (400, "invalid"), change)
+            self.assertIn(words, answer.message)
+        for path in ("/v1/uploads/12", "/v1/uploads/" + "g" * 32):
+            self.assertEqual(self.daemon.get(path).status, 400)
+        upload = self.daemon.begin(self.content).json["upload_id"]
+        for query in ("", "?offset=", "?offset=x", "?offset=-1", "?offset=99999999999999999999999"):
+            answer = self.daemon.request("PUT", "/v1/uploads/" + upload + query, b"x")
+            self.assertEqual((answer.status, answer.code), (400, "invalid"), query)
+        self.assertEqual(self.daemon.chunk(upload, 0, b"").status, 400)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
