@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { ROUNDS = 5, BATCH_FRAMES = 16384 };
+enum { ROUNDS = 5, BATCH_FRAMES = 2048 };
 
 struct totals {
 	uint64_t frames, sum;

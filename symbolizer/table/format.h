@@ -4,7 +4,7 @@
  * nothing aligned. docs/table-format.md tells the same with reasons and measurements.
  *
  *     header     struct table_header, 304 bytes
- *     blocks     rows in blocks of 1 to 64, one behind the other
+ *     blocks     rows in blocks of 1 to 32, one behind the other
  *     top        every 16th key, key_bytes each
  *     keys       start of each block from base_vaddr, key_bytes (4 or 8) each; padded to a multiple of 16 with all ones
  *     offsets    u32 each: where the block begins in `blocks`
@@ -35,12 +35,12 @@
  *     file    0: the file of the node's function; else entry code - 1 of the block's list
  *
  * Node record: distance, function, call line, call column.
- *     distance 0            a concrete function: the rest holds its number in `concretes`
- *     distance all ones     the rest holds a number in `wide`
+ *     distance 0            a concrete function: line and column together hold its number in `concretes`
+ *     distance all ones     all the rest holds a number in `wide`
  *     else                  the parent is node number - distance; call_file is the file of the parent's function;
  *                           call line counts from the start_line of the parent's function
  *   wide record: distance, function, call file + 1 (0 unknown), call line as it is, call column.
- * Concrete: function, entry - entry_base, first alias + 1 (0 none).
+ * Concrete: entry - entry_base, first alias + 1 (0 none).
  * Function: name in text, start_line, file + 1 (0 unknown).  File: dir in text, base in text.
  * Alias: last of its set (1 bit), name in text.
  */
@@ -58,11 +58,12 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tables are read in pla
 
 enum {
 	FORMAT_VERSION = 1,
-	FORMAT_BLOCK_ROWS = 64,
+	FORMAT_BLOCK_ROWS = 32,
 	FORMAT_BLOCK_HEAD = 14,
 	FORMAT_GROUP = 16,    /* keys under one key of `top`: one cache line of u32 */
 	FORMAT_MAX_WIDTH = 57, /* of a field that one unaligned 8-byte load can hold */
 	FORMAT_PADDING = 8,
+	FORMAT_BLOCK_PADDING = 48, /* behind `blocks`: starts are read 48 bytes at a time */
 	FORMAT_SECTION_ALIGN = 64,
 	FORMAT_SECTION_AT = 48, /* modulo FORMAT_SECTION_ALIGN */
 	FORMAT_MAX_FILES_IN_BLOCK = FORMAT_BLOCK_ROWS,
@@ -77,7 +78,7 @@ enum {
 
 enum { NODE_DISTANCE, NODE_FUNCTION, NODE_LINE, NODE_COLUMN, NODE_FIELDS };
 enum { WIDE_DISTANCE, WIDE_FUNCTION, WIDE_FILE, WIDE_LINE, WIDE_COLUMN, WIDE_FIELDS };
-enum { CONCRETE_FUNCTION, CONCRETE_ENTRY, CONCRETE_ALIAS, CONCRETE_FIELDS };
+enum { CONCRETE_ENTRY, CONCRETE_ALIAS, CONCRETE_FIELDS };
 enum { FUNCTION_NAME, FUNCTION_LINE, FUNCTION_FILE, FUNCTION_FIELDS };
 enum { FILE_DIR, FILE_BASE, FILE_FIELDS };
 enum { ALIAS_LAST, ALIAS_NAME, ALIAS_FIELDS };

@@ -27,26 +27,29 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* Addresses under way at once in a batch. */
-enum { LANES = 16 };
+enum { LANES = 32 };
 
 /* Stands for "the file of the function" where a file number + 1 is meant. */
 enum { FILE_OF_FUNCTION = UINT32_MAX };
 
-/* The fields of the row that covers an address. */
-struct row {
-	uint32_t node;
-	uint32_t line;	    /* relative: to the start_line of the node's function, modulo 2^32 */
-	bool line_relative; /* false: line stands as it is */
+/* What a frame shows besides its function: from the row for the innermost frame, from the callee's node for the others. */
+struct spot {
+	uint32_t line; /* relative: to the start_line of the frame's function, modulo 2^32 */
 	uint32_t column;
 	uint32_t file; /* number + 1, 0 unknown, FILE_OF_FUNCTION */
+	bool line_relative;
+};
+
+struct row {
+	uint32_t node;
+	struct spot spot;
 };
 
 struct node {
 	uint32_t function;
 	uint32_t distance; /* to the parent; 0: concrete */
-	bool line_relative;
-	uint32_t concrete;			    /* concrete only */
-	uint32_t call_file, call_line, call_column; /* the others: as in struct row */
+	uint32_t concrete; /* concrete only */
+	struct spot call;  /* the others: where the parent calls it */
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
@@ -62,11 +65,12 @@ static struct err *open_array(
 	*ret = (struct table_array){.at = t->bytes + array->offset, .count = array->count, .bits = array->bits};
 	unsigned bits = 0;
 	for (unsigned i = 0; i < fields; i++) {
-		unsigned widest = fields == CONCRETE_FIELDS && i == CONCRETE_ENTRY ? 64 : FORMAT_MAX_WIDTH;
+		unsigned widest = ret == &t->concretes && i == CONCRETE_ENTRY ? 64 : FORMAT_MAX_WIDTH;
 		if (array->width[i] > widest)
 			return err_new(ERR_CORRUPT, "table: field of %u bits", array->width[i]);
 		ret->width[i] = array->width[i];
 		ret->shift[i] = (uint8_t)bits;
+		ret->mask[i] = array->width[i] < 64 ? (UINT64_C(1) << array->width[i]) - 1 : UINT64_MAX;
 		bits += array->width[i];
 	}
 	if (bits != array->bits)
@@ -84,8 +88,8 @@ static struct err *open_arrays(const struct table_header *h, struct table *t)
 		NODE_FIELDS, WIDE_FIELDS, CONCRETE_FIELDS, FUNCTION_FIELDS, FILE_FIELDS, ALIAS_FIELDS};
 	for (unsigned i = 0; i < ARRAY_COUNT; i++)
 		TRY(open_array(t, &h->arrays[i], fields[i], arrays[i]));
-	if (t->nodes.width[NODE_DISTANCE] > 32)
-		return err_new(ERR_CORRUPT, "table: node distance of %u bits", t->nodes.width[NODE_DISTANCE]);
+	if (t->nodes.bits > FORMAT_MAX_WIDTH || t->nodes.width[NODE_DISTANCE] == 0)
+		return err_new(ERR_CORRUPT, "table: nodes of %u bits", t->nodes.bits);
 	return NULL;
 }
 
@@ -94,7 +98,7 @@ static struct err *open_index(const struct table_header *h, struct table *t)
 	if (h->key_bytes != 4 && h->key_bytes != 8)
 		return err_new(ERR_CORRUPT, "table: keys of %u bytes", h->key_bytes);
 	uint64_t groups = ((uint64_t)h->block_count + FORMAT_GROUP - 1) / FORMAT_GROUP;
-	if (!section_fits(t, h->blocks_offset, h->block_bytes) ||
+	if (!section_fits(t, h->blocks_offset, (uint64_t)h->block_bytes + FORMAT_BLOCK_PADDING) ||
 		!section_fits(t, h->top_offset, groups * h->key_bytes) ||
 		!section_fits(t, h->keys_offset, groups * FORMAT_GROUP * h->key_bytes) ||
 		!section_fits(t, h->offsets_offset, (uint64_t)h->block_count * 4))
@@ -168,6 +172,20 @@ static uint32_t find_group(const struct table *t, uint64_t rel)
 	return low;
 }
 
+/* How many of 16 keys are not above @p rel. */
+static inline uint32_t count_keys(const uint8_t *keys, uint32_t rel)
+{
+	typedef int32_t lanes __attribute__((vector_size(16)));
+	lanes sum = {0};
+	int32_t signed_rel = (int32_t)(rel ^ 0x80000000);
+	for (unsigned i = 0; i < FORMAT_GROUP; i += 4) {
+		lanes key;
+		memcpy(&key, keys + (size_t)i * 4, sizeof(key));
+		sum += (key ^ INT32_MIN) > signed_rel; /* -1 where it is */
+	}
+	return (uint32_t)(FORMAT_GROUP + sum[0] + sum[1] + sum[2] + sum[3]);
+}
+
 /* The last block of the group whose key is not above @p rel, and what is left of @p rel behind its key. */
 static uint32_t find_block(const struct table *t, uint32_t group, uint64_t rel, uint64_t *left_ret)
 {
@@ -175,12 +193,12 @@ static uint32_t find_block(const struct table *t, uint32_t group, uint64_t rel, 
 	uint32_t count = 0;
 	uint64_t key;
 	if (likely(t->key_bytes == 4)) {
-		for (unsigned i = 1; i < FORMAT_GROUP; i++)
-			count += format_load32(keys + (size_t)i * 4) <= (uint32_t)rel;
+		count = count_keys(keys, (uint32_t)rel);
 	} else {
-		for (unsigned i = 1; i < FORMAT_GROUP; i++)
+		for (unsigned i = 0; i < FORMAT_GROUP; i++)
 			count += format_load64(keys + (size_t)i * 8) <= rel;
 	}
+	count -= count != 0; /* the last one that is not above */
 	uint32_t block = group * FORMAT_GROUP + count;
 	if (unlikely(block >= t->block_count)) { /* padding keys are all ones, and rel may be too */
 		count -= block - (t->block_count - 1);
@@ -191,176 +209,227 @@ static uint32_t find_block(const struct table *t, uint32_t group, uint64_t rel, 
 	return block;
 }
 
-/* Without an instruction for it, which x86-64's baseline lacks. */
-static inline unsigned ones(uint64_t v)
+/* Two words at once: what x86-64's and arm64's baselines have in registers. */
+typedef uint64_t words __attribute__((vector_size(16)));
+
+/* Set bits per byte. Without an instruction for it, which x86-64's baseline lacks. */
+static inline words ones_per_byte(words v)
 {
 	v -= v >> 1 & 0x5555555555555555;
 	v = (v & 0x3333333333333333) + (v >> 2 & 0x3333333333333333);
-	v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0f;
+	return (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0f;
+}
+
+static inline unsigned sum_bytes(uint64_t v)
+{
 	return (unsigned)(v * 0x0101010101010101 >> 56);
 }
 
-/* How many of the bitmap's first @p left bits are set. Reads whole 8 bytes. */
-static unsigned rank_in_bitmap(const uint8_t *bitmap, unsigned bytes, uint64_t left)
+static const uint8_t ones_then_zeros[2 * FORMAT_BLOCK_PADDING] = {
+#define ONES16 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff
+	ONES16, ONES16, ONES16};
+
+/*
+ * How many of the bitmap's first @p left bits are set. Most bitmaps have at most RANK_STEP bytes, and for those nothing
+ * branches on how many. Reads up to RANK_STEP bytes behind the bitmap.
+ */
+enum { RANK_STEP = 48 };
+static inline unsigned rank_in_bitmap(const uint8_t *bitmap, unsigned bytes, uint64_t left)
 {
-	unsigned bits = left < bytes * 8 ? (unsigned)left : bytes * 8;
-	unsigned rank = 0;
-	for (; bits >= 64; bits -= 64, bitmap += 8)
-		rank += ones(format_load64(bitmap));
-	return bits ? rank + ones(format_load64(bitmap) << (64 - bits)) : rank;
+	unsigned bits = left < bytes * 8 ? (unsigned)left : bytes * 8, rank = 0;
+	for (;;) {
+		unsigned now = bits < RANK_STEP * 8 ? bits : RANK_STEP * 8;
+		const uint8_t *mask = ones_then_zeros + RANK_STEP - now / 8;
+		words sum = {0};
+		for (unsigned i = 0; i < RANK_STEP; i += 16) {
+			words v, m;
+			memcpy(&v, bitmap + i, sizeof(v));
+			memcpy(&m, mask + i, sizeof(m));
+			sum += ones_per_byte(v & m);
+		}
+		rank += sum_bytes(sum[0]) + sum_bytes(sum[1]);
+		bits -= now;
+		bitmap += now / 8;
+		if (likely(bits == 0 || now < RANK_STEP * 8)) {
+			unsigned last = *bitmap & ((1u << (now & 7)) - 1);
+			return rank + sum_bytes(ones_per_byte((words){last, 0})[0]);
+		}
+	}
 }
 
-/* How many of the @p count packed starts are not above @p left. */
-static unsigned rank_in_starts(const uint8_t *starts, unsigned width, unsigned count, uint64_t left)
+/* How many of the @p count packed starts are not above @p left: a binary search without branches. */
+static inline unsigned rank_in_starts(const uint8_t *starts, unsigned width, unsigned count, uint64_t left)
 {
 	unsigned low = 0;
-	while (low < count) {
-		unsigned middle = (low + count) / 2;
-		if (format_bits(starts, middle * width, width) <= left)
-			low = middle + 1;
-		else
-			count = middle;
+	while (count > 0) {
+		unsigned half = (count + 1) / 2;
+		low += format_bits(starts, (low + half - 1) * width, width) <= left ? half : 0;
+		count -= half;
 	}
 	return low;
 }
 
-/* Decodes the row of @p block that covers the address @p left bytes behind the block's key; false in a hole. */
-static bool find_row(const struct table *t, uint32_t offset, uint64_t left, struct row *ret)
+/* Where a row is stored. */
+struct place {
+	const uint8_t *block;	/* its head */
+	const uint8_t *records; /* of the block's rows */
+	uint32_t head;		/* the head's first 4 bytes */
+	uint32_t bit;		/* of the row in records */
+	uint32_t file_count;
+};
+
+/* Finds the row of the block at @p offset that covers the address @p left bytes behind the block's key. */
+static inline bool find_row(const struct table *t, uint32_t offset, uint64_t left, struct place *ret)
 {
 	if (unlikely((uint64_t)offset + FORMAT_BLOCK_HEAD > t->block_bytes))
 		return false;
 	const uint8_t *block = t->blocks + offset;
 	uint32_t head = format_load32(block);
-	unsigned rows = (block[12] & (FORMAT_BLOCK_ROWS - 1)) + 1u;
-	unsigned starts = block[13];
-	unsigned start_bytes = head & BLOCK_BITMAP ? starts : ((rows - 1) * starts + 7) / 8;
+	unsigned rows = (block[12] & (FORMAT_BLOCK_ROWS - 1)) + 1u, starts = block[13], row;
+	uint64_t at = (uint64_t)offset + FORMAT_BLOCK_HEAD;
+	if (likely(head & BLOCK_BITMAP)) {
+		at += starts;
+		if (unlikely(at > t->block_bytes))
+			return false;
+		row = rank_in_bitmap(block + FORMAT_BLOCK_HEAD, starts, left);
+	} else {
+		at += ((rows - 1) * starts + 7) / 8;
+		if (unlikely(at > t->block_bytes || starts > FORMAT_MAX_WIDTH))
+			return false;
+		row = rank_in_starts(block + FORMAT_BLOCK_HEAD, starts, rows - 1, left);
+	}
+	ret->file_count = 0;
+	if (unlikely(head >> WIDTH_FILE_SHIFT & WIDTH_MASK)) {
+		ret->file_count = at < t->block_bytes ? t->blocks[at] : 0;
+		at += 1 + (uint64_t)ret->file_count * 4;
+	}
+	unsigned bits = (head >> WIDTH_NODE_SHIFT & WIDTH_MASK) + (head >> WIDTH_LINE_SHIFT & WIDTH_MASK) +
+		(head >> WIDTH_COLUMN_SHIFT & WIDTH_MASK) + (head >> WIDTH_FILE_SHIFT & WIDTH_MASK);
+	ret->block = block;
+	ret->records = t->blocks + at;
+	ret->head = head;
+	ret->bit = row * bits;
+	return row < rows && at + (ret->bit + bits + 7) / 8 <= t->block_bytes;
+}
+
+/* Reads the row at @p place; false in a hole. */
+static inline bool read_row(const struct place *place, struct row *ret)
+{
+	uint32_t head = place->head;
 	unsigned node_width = head >> WIDTH_NODE_SHIFT & WIDTH_MASK, line_width = head >> WIDTH_LINE_SHIFT & WIDTH_MASK;
 	unsigned column_width = head >> WIDTH_COLUMN_SHIFT & WIDTH_MASK;
 	unsigned file_width = head >> WIDTH_FILE_SHIFT & WIDTH_MASK;
-	unsigned bits = node_width + line_width + column_width + file_width;
-	uint64_t at = (uint64_t)offset + FORMAT_BLOCK_HEAD + start_bytes;
-	if (unlikely(at >= t->block_bytes && bits != 0))
-		return false;
-	if (unlikely(at > t->block_bytes || node_width > FORMAT_MAX_WIDTH || line_width > FORMAT_MAX_WIDTH ||
-		     column_width > FORMAT_MAX_WIDTH || file_width > FORMAT_MAX_WIDTH ||
-		     (!(head & BLOCK_BITMAP) && starts > FORMAT_MAX_WIDTH)))
-		return false;
-	unsigned row = head & BLOCK_BITMAP ? rank_in_bitmap(block + FORMAT_BLOCK_HEAD, starts, left)
-					   : rank_in_starts(block + FORMAT_BLOCK_HEAD, starts, rows - 1, left);
-	if (unlikely(row >= rows))
-		return false;
-	const uint8_t *files = t->blocks + at + 1;
-	unsigned file_count = 0;
-	if (file_width) {
-		file_count = t->blocks[at];
-		at += 1 + (uint64_t)file_count * 4;
+	uint64_t bit = place->bit;
+	uint64_t node = format_bits(place->records, bit, node_width);
+	uint64_t line = format_bits(place->records, bit += node_width, line_width);
+	ret->spot.column = (uint32_t)format_bits(place->records, bit += line_width, column_width);
+	unsigned hole = head & BLOCK_HOLE ? 1 : 0, no_line = head & BLOCK_NO_LINE ? 1 : 0;
+	ret->node = (uint32_t)(format_load32(place->block + 4) + node - hole);
+	ret->spot.line_relative = line >= no_line;
+	ret->spot.line = line >= no_line ? (uint32_t)(format_load32(place->block + 8) + line - no_line) : 0;
+	ret->spot.file = FILE_OF_FUNCTION;
+	if (unlikely(file_width)) {
+		uint64_t file = format_bits(place->records, bit + column_width, file_width);
+		if (file)
+			ret->spot.file = file <= place->file_count
+				? format_load32(place->records - 4 * ((uint64_t)place->file_count - file + 1))
+				: 0;
 	}
-	if (unlikely(at + ((row + 1) * bits + 7) / 8 > t->block_bytes))
-		return false;
-
-	const uint8_t *records = t->blocks + at;
-	unsigned bit = row * bits;
-	uint64_t node = format_bits(records, bit, node_width);
-	uint64_t line = format_bits(records, bit + node_width, line_width);
-	ret->column = (uint32_t)format_bits(records, bit + node_width + line_width, column_width);
-	uint64_t file = format_bits(records, bit + node_width + line_width + column_width, file_width);
-	unsigned hole = head & BLOCK_HOLE ? 1 : 0;
-	if (node < hole)
-		return false;
-	ret->node = (uint32_t)(format_load32(block + 4) + node - hole);
-	unsigned no_line = head & BLOCK_NO_LINE ? 1 : 0;
-	ret->line_relative = line >= no_line;
-	ret->line = ret->line_relative ? (uint32_t)(format_load32(block + 8) + line - no_line) : 0;
-	ret->file = FILE_OF_FUNCTION;
-	if (unlikely(file))
-		ret->file = file <= file_count ? format_load32(files + 4 * (file - 1)) : 0;
-	return true;
+	return node >= hole;
 }
 
 /* ---- chain -------------------------------------------------------------------------------------------------------- */
 
-static inline uint64_t field(const struct table_array *array, uint64_t index, unsigned f)
+/* Field @p f of record @p index, at any record width. */
+static uint32_t field(const struct table_array *array, uint64_t index, unsigned f)
 {
-	return format_bits(array->at, index * array->bits + array->shift[f], array->width[f]);
+	return (uint32_t)format_bits(array->at, index * array->bits + array->shift[f], array->width[f]);
 }
 
-static inline uint32_t field32(const struct table_array *array, uint64_t index, unsigned f)
+/* Record @p index in one load: its fields are right if array->bits <= FORMAT_MAX_WIDTH. */
+static inline uint64_t load_record(const struct table_array *array, uint64_t index)
 {
-	return (uint32_t)field(array, index, f);
+	uint64_t bit = index * array->bits;
+	return format_load64(array->at + (bit >> 3)) >> (bit & 7);
 }
 
-static const char *text_at(const struct table *t, uint32_t offset)
+static inline uint32_t record_field(const struct table_array *array, uint64_t record, unsigned f)
+{
+	return (uint32_t)(record >> array->shift[f] & array->mask[f]);
+}
+
+static inline const char *text_at(const struct table *t, uint32_t offset)
 {
 	return likely(offset < t->text_len) ? t->text + offset : "";
 }
 
-static bool read_wide(const struct table *t, uint64_t index, struct node *ret)
+/* By value, and apart, so that the members of the usual node stay in registers. */
+static __attribute__((noinline, cold)) struct node read_wide(const struct table *t, uint64_t index)
 {
 	if (index >= t->wide.count)
-		return false;
-	ret->distance = field32(&t->wide, index, WIDE_DISTANCE);
-	ret->function = field32(&t->wide, index, WIDE_FUNCTION);
-	ret->call_file = field32(&t->wide, index, WIDE_FILE);
-	ret->call_line = field32(&t->wide, index, WIDE_LINE);
-	ret->call_column = field32(&t->wide, index, WIDE_COLUMN);
-	ret->line_relative = false;
-	return ret->distance != 0;
+		return (struct node){.distance = UINT32_MAX};
+	return (struct node){
+		.distance = field(&t->wide, index, WIDE_DISTANCE),
+		.function = field(&t->wide, index, WIDE_FUNCTION),
+		.call.file = field(&t->wide, index, WIDE_FILE),
+		.call.line = field(&t->wide, index, WIDE_LINE),
+		.call.column = field(&t->wide, index, WIDE_COLUMN),
+		.call.line_relative = false,
+	};
 }
 
-static bool read_concrete(const struct table *t, uint64_t index, struct node *ret)
-{
-	if (index >= t->concretes.count)
-		return false;
-	ret->distance = 0;
-	ret->concrete = (uint32_t)index;
-	ret->function = field32(&t->concretes, index, CONCRETE_FUNCTION);
-	return true;
-}
-
-static inline bool read_node(const struct table *t, uint32_t number, struct node *ret)
+/*
+ * A concrete function's record has the same fields but for line and column, which hold its number: nothing to branch on.
+ * @param number  less than nodes.count
+ * @return distance more than number: damaged
+ */
+static inline struct node read_node(const struct table *t, uint32_t number)
 {
 	const struct table_array *nodes = &t->nodes;
-	if (unlikely(number >= nodes->count))
-		return false;
-	uint64_t bit = (uint64_t)number * nodes->bits;
-	uint32_t distance = (uint32_t)format_bits(nodes->at, bit, nodes->width[NODE_DISTANCE]);
-	uint32_t all_ones = (uint32_t)((UINT64_C(1) << nodes->width[NODE_DISTANCE]) - 1);
-	if (distance == 0 || distance == all_ones) {
-		unsigned width = nodes->bits - (unsigned)nodes->width[NODE_DISTANCE];
-		uint64_t rest = format_bits(nodes->at, bit + nodes->shift[NODE_FUNCTION], width < 32 ? width : 32);
-		return distance ? read_wide(t, rest, ret) : read_concrete(t, rest, ret);
-	}
-	ret->distance = distance;
-	ret->function = field32(nodes, number, NODE_FUNCTION);
-	ret->call_line = field32(nodes, number, NODE_LINE);
-	ret->call_column = field32(nodes, number, NODE_COLUMN);
-	ret->call_file = FILE_OF_FUNCTION;
-	ret->line_relative = true;
-	return true;
+	uint64_t record = load_record(nodes, number) & ((UINT64_C(1) << nodes->bits) - 1);
+	uint64_t distance = record & nodes->mask[NODE_DISTANCE];
+	if (unlikely(distance == nodes->mask[NODE_DISTANCE]))
+		return read_wide(t, record >> nodes->shift[NODE_FUNCTION]);
+	return (struct node){
+		.distance = (uint32_t)distance,
+		.function = record_field(nodes, record, NODE_FUNCTION),
+		.concrete = (uint32_t)(record >> nodes->shift[NODE_LINE]),
+		.call.line = record_field(nodes, record, NODE_LINE),
+		.call.column = (uint32_t)(record >> nodes->shift[NODE_COLUMN]),
+		.call.file = FILE_OF_FUNCTION,
+		.call.line_relative = true,
+	};
 }
 
-static void fill_frame(const struct table *t, uint32_t function, const struct row *row, struct table_frame *ret)
+static inline void fill_frame(const struct table *t, uint32_t function, struct spot spot, struct table_frame *ret)
 {
-	uint32_t name = 0, start_line = 0, file = row->file;
+	uint32_t name = 0, start_line = 0, function_file = 0;
 	if (likely(function < t->functions.count)) {
-		name = field32(&t->functions, function, FUNCTION_NAME);
-		start_line = field32(&t->functions, function, FUNCTION_LINE);
-		if (likely(file == FILE_OF_FUNCTION))
-			file = field32(&t->functions, function, FUNCTION_FILE);
+		uint64_t record = load_record(&t->functions, function);
+		name = record_field(&t->functions, record, FUNCTION_NAME);
+		start_line = record_field(&t->functions, record, FUNCTION_LINE);
+		function_file = record_field(&t->functions, record, FUNCTION_FILE);
+		if (unlikely(t->functions.bits > FORMAT_MAX_WIDTH)) {
+			start_line = field(&t->functions, function, FUNCTION_LINE);
+			function_file = field(&t->functions, function, FUNCTION_FILE);
+		}
 	}
-	uint32_t dir = 0, base = 0;
-	if (unlikely(file - 1 >= t->files.count)) {
-		file = 0;
+	uint32_t file = likely(spot.file == FILE_OF_FUNCTION) ? function_file : spot.file, dir = 0, base = 0;
+	if (likely(file - 1 < t->files.count)) {
+		uint64_t record = load_record(&t->files, file - 1);
+		dir = record_field(&t->files, record, FILE_DIR);
+		base = record_field(&t->files, record, FILE_BASE);
+		if (unlikely(t->files.bits > FORMAT_MAX_WIDTH))
+			base = field(&t->files, file - 1, FILE_BASE);
 	} else {
-		dir = field32(&t->files, file - 1, FILE_DIR);
-		base = field32(&t->files, file - 1, FILE_BASE);
+		file = 0;
 	}
 	*ret = (struct table_frame){
 		.function = text_at(t, name),
 		.dir = text_at(t, dir),
 		.base = text_at(t, base),
-		.line = row->line_relative ? start_line + row->line : row->line,
-		.column = row->column,
+		.line = spot.line_relative ? start_line + spot.line : spot.line,
+		.column = spot.column,
 		.start_line = start_line,
 		.function_id = function,
 		.file_id = file,
@@ -372,40 +441,49 @@ static void fill_frame(const struct table *t, uint32_t function, const struct ro
 static void fill_concrete(const struct table *t, uint32_t concrete, uint64_t vaddr, struct table_frame *ret)
 {
 	const struct table_array *concretes = &t->concretes;
+	if (unlikely(concrete >= concretes->count))
+		return;
 	uint64_t bit = (uint64_t)concrete * concretes->bits + concretes->shift[CONCRETE_ENTRY];
 	unsigned width = concretes->width[CONCRETE_ENTRY];
 	unsigned low = width < 32 ? width : 32;
 	uint64_t entry = format_bits(concretes->at, bit, low) | format_bits(concretes->at, bit + low, width - low) << low;
 	entry += t->entry_base;
 	ret->offset = vaddr >= entry ? vaddr - entry : 0;
-	ret->aliases = field32(concretes, concrete, CONCRETE_ALIAS);
+	ret->aliases = field(concretes, concrete, CONCRETE_ALIAS);
 }
 
 /* Writes the chain that begins with @p row; returns its depth, of which at most @p cap frames were written. */
-static size_t walk(const struct table *t, struct row *row, uint64_t vaddr, struct table_frame *frames, size_t cap)
+static size_t walk(const struct table *t, const struct row *row, uint64_t vaddr, struct table_frame *frames, size_t cap)
 {
 	uint32_t number = row->node;
-	for (size_t depth = 0;; depth++) {
+	struct spot spot = row->spot;
+	for (size_t depth = 0; number < t->nodes.count;) {
 		struct table_frame *frame = &frames[depth < cap ? depth : cap - 1];
-		struct node node = {0};
-		if (unlikely(!read_node(t, number, &node))) {
-			if (depth != 0)
-				frames[depth < cap ? depth - 1 : cap - 1].inlined = false;
-			return depth;
-		}
-		fill_frame(t, node.function, row, frame);
+		struct node node = read_node(t, number);
+		fill_frame(t, node.function, spot, frame);
+		depth++;
 		if (node.distance == 0)
 			fill_concrete(t, node.concrete, vaddr, frame);
-		if (node.distance == 0 || unlikely(node.distance > number) || unlikely(depth + 1 == TABLE_MAX_DEPTH)) {
+		if (node.distance == 0 || unlikely(node.distance > number) || unlikely(depth == TABLE_MAX_DEPTH)) {
 			frame->inlined = false;
-			return depth + 1;
+			return depth;
 		}
 		number -= node.distance;
-		row->line = node.call_line;
-		row->line_relative = node.line_relative;
-		row->column = node.call_column;
-		row->file = node.call_file;
+		spot = node.call;
 	}
+	return 0; /* the row's node: parents have smaller numbers */
+}
+
+static inline void prefetch(const void *at)
+{
+	__builtin_prefetch(at, 0, 3);
+}
+
+/* The lines that a block most likely takes. */
+static inline void prefetch_block(const struct table *t, uint32_t offset)
+{
+	for (unsigned line = 0; line < 4; line++)
+		prefetch(t->blocks + offset + (size_t)line * 64);
 }
 
 size_t table_lookup(const struct table *table, uint64_t vaddr, struct table_frame *frames, size_t cap)
@@ -414,19 +492,17 @@ size_t table_lookup(const struct table *table, uint64_t vaddr, struct table_fram
 	if (vaddr < table->base || rel >= table->span || table->block_count == 0 || cap == 0)
 		return 0;
 	uint32_t block = find_block(table, find_group(table, rel), rel, &left);
+	uint32_t offset = format_load32(table->offsets + (size_t)block * 4);
+	prefetch_block(table, offset);
+	struct place place;
 	struct row row;
-	if (!find_row(table, format_load32(table->offsets + (size_t)block * 4), left, &row))
+	if (!find_row(table, offset, left, &place) || !read_row(&place, &row))
 		return 0;
 	size_t depth = walk(table, &row, vaddr, frames, cap);
 	return depth < cap ? depth : cap;
 }
 
 /* ---- batch -------------------------------------------------------------------------------------------------------- */
-
-static inline void prefetch(const void *at)
-{
-	__builtin_prefetch(at, 0, 3);
-}
 
 /* Steps 1 to 3 for @p count addresses at once; hit[i] is false where nothing covers address i. */
 static void find_rows(const struct table *t, const uint64_t *vaddrs, size_t count, struct row *rows, bool *hit)
@@ -445,37 +521,146 @@ static void find_rows(const struct table *t, const uint64_t *vaddrs, size_t coun
 	}
 	for (size_t i = 0; i < count; i++) {
 		offset[i] = hit[i] ? format_load32(t->offsets + (size_t)block[i] * 4) : 0;
-		if (offset[i] < t->block_bytes)
-			for (unsigned line = 0; line < 4; line++)
-				prefetch(t->blocks + offset[i] + (size_t)line * 64);
+		prefetch(t->blocks + offset[i]);
+		prefetch(t->blocks + offset[i] + 64);
+	}
+	struct place place[LANES];
+	for (size_t i = 0; i < count; i++) {
+		hit[i] = hit[i] && find_row(t, offset[i], left[i], &place[i]);
+		if (hit[i])
+			prefetch(place[i].records + place[i].bit / 8);
 	}
 	for (size_t i = 0; i < count; i++) {
-		hit[i] = hit[i] && find_row(t, offset[i], left[i], &rows[i]);
-		if (hit[i] && rows[i].node < t->nodes.count)
+		hit[i] = hit[i] && read_row(&place[i], &rows[i]);
+		if (hit[i])
 			prefetch(t->nodes.at + (uint64_t)rows[i].node * t->nodes.bits / 8);
 	}
+}
+
+/* A chain before its functions and files are read. Longer or damaged ones are left to walk(). */
+enum { CHAIN_DEPTH = 16 };
+struct chain {
+	unsigned depth; /* 0: none, or left to walk() */
+	uint32_t concrete;
+	uint32_t function[CHAIN_DEPTH];
+	struct spot spot[CHAIN_DEPTH + 1];
+};
+
+/*
+ * Step 4 for @p count addresses at once: each round reads one node of each chain that has not ended.
+ * Returns the frames of all chains together, or SIZE_MAX when one could not be followed to its end.
+ */
+static inline size_t find_chains(
+	const struct table *t, const struct row *rows, const bool *hit, size_t count, struct chain *chains)
+{
+	uint32_t number[LANES];
+	uint8_t lanes[LANES];
+	unsigned active = 0;
+	bool all_ok = true;
+	for (size_t i = 0; i < count; i++) {
+		chains[i].depth = 0;
+		chains[i].spot[0] = rows[i].spot;
+		number[i] = rows[i].node;
+		lanes[active] = (uint8_t)i;
+		active += hit[i];
+		all_ok &= !hit[i] | (number[i] < t->nodes.count);
+	}
+	if (unlikely(!all_ok))
+		return SIZE_MAX;
+	size_t total = 0;
+	for (unsigned depth = 0; active && depth < CHAIN_DEPTH; depth++) {
+		unsigned still = 0;
+		total += active;
+		for (unsigned k = 0; k < active; k++) {
+			unsigned i = lanes[k];
+			struct chain *chain = &chains[i];
+			struct node node = read_node(t, number[i]);
+			prefetch(t->functions.at + ((uint64_t)node.function * t->functions.bits >> 3));
+			chain->function[depth] = node.function;
+			/* member by member: gcc builds a copy of the whole on the stack, and waits for the store */
+			struct spot *spot = &chain->spot[depth + 1];
+			spot->line = node.call.line;
+			spot->column = node.call.column;
+			spot->file = node.call.file;
+			spot->line_relative = node.call.line_relative;
+			chain->concrete = node.concrete;
+			chain->depth = depth + 1;
+			all_ok &= node.distance <= number[i];
+			number[i] -= node.distance <= number[i] ? node.distance : 0;
+			prefetch(t->nodes.at + ((uint64_t)number[i] * t->nodes.bits >> 3));
+			lanes[still] = (uint8_t)i;
+			still += node.distance != 0;
+		}
+		active = still;
+	}
+	return all_ok && active == 0 ? total : SIZE_MAX;
+}
+
+/* Step 5 for @p count addresses whose @p total frames fit; the loop over all of their frames is one. */
+static inline void fill_chains(const struct table *t, const uint64_t *vaddrs, const struct chain *chains, size_t count,
+	struct table_frame *frames)
+{
+	uint16_t step[LANES * CHAIN_DEPTH + 4]; /* lane * CHAIN_DEPTH + depth */
+	unsigned total = 0;
+	for (unsigned i = 0; i < count; i++) {
+		for (unsigned d = 0; d < chains[i].depth; d += 4)
+			for (unsigned k = 0; k < 4; k++) /* some too many, which the next lane overwrites */
+				step[total + d + k] = (uint16_t)(i * CHAIN_DEPTH + d + k);
+		total += chains[i].depth;
+	}
+	for (unsigned k = 0; k < total; k++) {
+		const struct chain *chain = &chains[step[k] / CHAIN_DEPTH];
+		unsigned depth = step[k] % CHAIN_DEPTH;
+		fill_frame(t, chain->function[depth], chain->spot[depth], &frames[k]);
+	}
+	unsigned end = 0;
+	for (unsigned i = 0; i < count; i++) {
+		end += chains[i].depth;
+		if (chains[i].depth == 0)
+			continue;
+		frames[end - 1].inlined = false;
+		fill_concrete(t, chains[i].concrete, vaddrs[i], &frames[end - 1]);
+	}
+}
+
+/* One after the other, for a group that find_chains could not follow or whose frames may not all fit. Returns how many. */
+static size_t walk_rows(const struct table *t, const uint64_t *vaddrs, const struct row *rows, const bool *hit, size_t count,
+	struct table_frame *frames, size_t cap, uint32_t *first_ret)
+{
+	size_t used = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (hit[i] && used == cap)
+			return i;
+		size_t depth = hit[i] ? walk(t, &rows[i], vaddrs[i], frames + used, cap - used) : 0;
+		if (depth > cap - used)
+			return i;
+		used += depth;
+		first_ret[i + 1] = first_ret[0] + (uint32_t)used;
+	}
+	return count;
 }
 
 size_t table_lookup_batch(const struct table *table, const uint64_t *vaddrs, size_t count, struct table_frame *frames,
 	size_t frames_cap, uint32_t *first_ret)
 {
-	size_t used = 0;
 	first_ret[0] = 0;
 	for (size_t done = 0; done < count;) {
-		size_t lanes = count - done < LANES ? count - done : LANES;
+		size_t lanes = count - done < LANES ? count - done : LANES, used = first_ret[done];
 		struct row rows[LANES];
+		struct chain chains[LANES];
 		bool hit[LANES];
 		find_rows(table, vaddrs + done, lanes, rows, hit);
-		for (size_t i = 0; i < lanes; i++, done++) {
-			size_t left = frames_cap - used;
-			if (hit[i]) {
-				size_t depth = left ? walk(table, &rows[i], vaddrs[done], frames + used, left) : 1;
-				if (depth > left)
-					return done;
-				used += depth;
-			}
-			first_ret[done + 1] = (uint32_t)used;
+		if (unlikely(find_chains(table, rows, hit, lanes, chains) > frames_cap - used)) {
+			size_t n = walk_rows(table, vaddrs + done, rows, hit, lanes, frames + used, frames_cap - used,
+				first_ret + done);
+			done += n;
+			if (n < lanes)
+				return done;
+			continue;
 		}
+		fill_chains(table, vaddrs + done, chains, lanes, frames + used);
+		for (size_t i = 0; i < lanes; i++, done++)
+			first_ret[done + 1] = first_ret[done] + chains[i].depth;
 	}
 	return count;
 }
@@ -490,7 +675,7 @@ const char *table_next_alias(const struct table *table, uint32_t *cursor)
 		return NULL;
 	}
 	*cursor = field(&table->aliases, number - 1, ALIAS_LAST) ? 0 : number + 1;
-	return text_at(table, field32(&table->aliases, number - 1, ALIAS_NAME));
+	return text_at(table, field(&table->aliases, number - 1, ALIAS_NAME));
 }
 
 static uint64_t array_bytes(const struct table_array *array)

@@ -51,6 +51,7 @@ struct table_array {
 	uint8_t bits; /* of a record */
 	uint8_t width[TABLE_MAX_FIELDS];
 	uint8_t shift[TABLE_MAX_FIELDS]; /* first bit of the field in a record */
+	uint64_t mask[TABLE_MAX_FIELDS];
 };
 
 /*
