@@ -105,7 +105,7 @@ static int open_input(const char *path)
 
 struct spawn_report run_elf(const char *binary, const char *debug, const struct spawn_limits *limits, struct run_seen *seen)
 {
-	struct spawn_input inputs[2];
+	struct spawn_input inputs[2] = {0};
 	size_t count = 0;
 
 	if (binary)
