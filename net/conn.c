@@ -413,7 +413,7 @@ static void conn_free(struct net_conn *conn)
 	bufferevent_free(conn->bev);
 	free(conn);
 	if (shard->draining && !shard->connections)
-		net_loop_break(&shard->loop);
+		net_loop_exit(&shard->loop);
 }
 
 void net_conn_enter(struct net_conn *conn)
@@ -535,7 +535,7 @@ void net_conn_drain_all(struct net_shard *shard)
 		net_conn_leave(conn);
 	}
 	if (!shard->connections)
-		net_loop_break(&shard->loop);
+		net_loop_exit(&shard->loop);
 }
 
 void net_conn_kill_all(struct net_shard *shard)

@@ -167,9 +167,9 @@ struct err *net_loop_start(struct net_loop *loop, unsigned index)
 	return NULL;
 }
 
-void net_loop_break(struct net_loop *loop)
+void net_loop_exit(struct net_loop *loop)
 {
-	(void)event_base_loopbreak(loop->base);
+	(void)event_base_loopexit(loop->base, NULL);
 }
 
 void net_loop_join(struct net_loop *loop)

@@ -56,8 +56,11 @@ struct net_loop {
 
 /** Creates and starts the thread "net-<index>" with all signals blocked. ERR_OS, ERR_NOMEM. */
 struct err *net_loop_start(struct net_loop *loop, unsigned index) MUST_USE;
-/** Ends the loop from within its thread. */
-void net_loop_break(struct net_loop *loop);
+/**
+ * Ends the loop from within its thread, after the events that are active now: bufferevents that were freed just before are
+ * finalized by one, and libevent 2.1 forgets some of them when the loop is broken at once.
+ */
+void net_loop_exit(struct net_loop *loop);
 /** Waits for the thread and closes the queue. */
 void net_loop_join(struct net_loop *loop);
 /** After net_loop_join; also of a loop that never started. */
