@@ -43,7 +43,8 @@ static void begin_value(struct json *json)
 		json->after_key = false;
 		return;
 	}
-	if (json->out->len == json->start)
+	/* The outermost value has no neighbours, whatever the caller has put before it. */
+	if (json->depth == 0 || json->failed)
 		return;
 	uint8_t last = json->out->data[json->out->len - 1];
 	if (last != '{' && last != '[')

@@ -17,14 +17,13 @@ enum { JSON_MAX_DEPTH = 8192 };
 struct json {
 	struct buf *out; /* borrowed */
 	struct err *failed;
-	size_t start; /* of this document in `out` */
 	unsigned depth;
 	bool after_key;
 };
 
 static inline struct json json_init(struct buf *out)
 {
-	return (struct json){.out = out, .start = out->len};
+	return (struct json){.out = out};
 }
 
 void json_object_begin(struct json *json);

@@ -127,6 +127,18 @@ Test(json, allows_its_depth_and_no_more, .fini = drop)
 	err_free(e);
 }
 
+Test(json, puts_no_comma_behind_what_the_caller_wrote_itself, .fini = drop)
+{
+	struct json json = json_init(&out);
+
+	cr_assert_null(buf_append(&out, "x,\"names\":", 10));
+	json_array_begin(&json);
+	json_text(&json, "a");
+	json_text(&json, "b");
+	json_array_end(&json);
+	cr_assert_str_eq(finish(&json), "x,\"names\":[\"a\",\"b\"]");
+}
+
 Test(json, reports_unbalanced_use, .fini = drop)
 {
 	struct json json = json_init(&out);

@@ -3,7 +3,7 @@
  * cairn-worker on single files. That a run ends well also shows that it opened nothing: in its sandbox the first openat kills
  * (tests/ingest/spawn_test.c shows that it does).
  */
-#include "run.h"
+#include "tests/worker/run.h"
 
 #include "symbolizer/table/table.h"
 

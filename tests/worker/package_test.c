@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* cairn-worker on packages made by dpkg-deb, and on some that no tool would make. */
-#include "run.h"
+#include "tests/worker/run.h"
 
 #include "worker/package.h"
 

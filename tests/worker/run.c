@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "run.h"
+#include "tests/worker/run.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>

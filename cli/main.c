@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `cairn`: one program, many commands. */
+#include "cli/commands.h"
+
+int main(int argc, char **argv)
+{
+	static const struct cli_command cairn = {
+		.full = "cairn",
+		.help = "usage: cairn COMMAND [ARGUMENT...]\n"
+			"\n"
+			"Tells what addresses mean: functions, files, lines and the calls inlined there.\n",
+	};
+	const struct cli_command commands[] = {
+		fileid_command, table_command, addr2line_command, verify_command, symbolize_command, store_command};
+
+	return cli_dispatch(&cairn, commands, ARRAY_SIZE(commands), argc, argv);
+}
