@@ -374,6 +374,7 @@ int main(int argc, char **argv)
 	int input = options.mode == WORKER_PACKAGE ? options.package_fd : options.binary_fd >= 0 ? options.binary_fd : options.debug_fd;
 	struct fileid warm;
 
+	(void)signal(SIGSEGV, SIG_DFL); /* AddressSanitizer would make an exit of it */
 	chosen = &options;
 	err_free(fileid_from_memory("", 0, &warm));
 	ssize_t got = pread(input, script, sizeof(script) - 1, 0);
