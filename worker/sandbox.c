@@ -155,13 +155,16 @@ static struct err *limit_all(const struct sandbox_limits *limits)
 
 /* ---------------------------------------------------------------------------------------- the filter */
 
-/* Allowed with any arguments: they act on this process and on descriptors that it has. */
+/*
+ * Allowed with any arguments: they act on this process and on descriptors that it has. sysinfo is what glibc's qsort asks
+ * before it takes memory for more than 1,024 bytes.
+ */
 static const int allowed_calls[] = {
 	SYS_read, SYS_pread64, SYS_readv, SYS_write, SYS_pwrite64, SYS_writev, SYS_lseek, SYS_close, SYS_fstat, SYS_ftruncate,
 	SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_futex, SYS_set_robust_list, SYS_rseq, SYS_rt_sigreturn,
 	SYS_rt_sigprocmask, SYS_sigaltstack, SYS_sched_yield, SYS_sched_getaffinity, SYS_getpid, SYS_gettid, SYS_exit, SYS_exit_group,
 	SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getrandom, SYS_getrusage,
-	SYS_restart_syscall,
+	SYS_restart_syscall, SYS_sysinfo,
 };
 
 /* Never needed, and refused even where the rest is allowed (the weaker profile of sanitizer builds). */
