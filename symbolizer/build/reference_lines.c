@@ -11,7 +11,7 @@
  *     a row with both flags is a plain row. These are counted.
  *
  * A path is the file's name, below its include directory, below the compilation directory, each unless what it
- * would be joined to is absolute already (DWARF 5, 6.2.4). Directory 0 of DWARF 4 is the compilation directory.
+ * is joined is absolute already (DWARF 5, 6.2.4). Directory 0 is the compilation directory itself.
  */
 #include "symbolizer/build/reference_lines.h"
 
@@ -69,7 +69,9 @@ static struct err *add_file(struct table *table, Dwarf_Signed index)
 		return NULL;
 	}
 	const char *dir = name[0] == '/' ? "" : directory(table, dir_index);
-	const char *comp_dir = name[0] == '/' || dir[0] == '/' ? "" : table->comp_dir;
+	/* Directory 0 of DWARF 5 is the compilation directory itself: it is not below it, even where it is relative (glibc's). */
+	bool whole = name[0] == '/' || dir[0] == '/' || (table->version >= 5 && dir_index == 0 && dir[0]);
+	const char *comp_dir = whole ? "" : table->comp_dir;
 	(void)snprintf(path, sizeof(path), "%s%s%s%s%s", comp_dir, comp_dir[0] ? "/" : "", dir, dir[0] ? "/" : "", name);
 	return reference_text(table->lines->reference, path, &table->files->paths[index]);
 }
