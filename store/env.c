@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The LMDB environment under a data directory, its generations, and how it is kept small.
+ * The LMDB environment under a data directory, its generations, and transactions on them.
  *
  *   <data_dir>/lock            flock: one daemon a data directory
  *   <data_dir>/symbols         symbolic link to the present generation
@@ -9,25 +9,8 @@
  * DB_META holds "schema" u32, "node" 16 random bytes, "totals" (tables u64, bytes u64), "job" u64 (the last job ID); all
  * little-endian.
  *
- * Space. A table is one LMDB value: one run of contiguous pages, so that it can be used in place. LMDB hands out the
- * lowest free run that fits, frees nothing for reuse until two transactions later, and never shrinks its file. A simulation
- * of that (20 live tables of 1 to 50 MB, 1,000 replacements at random) says what follows: the file ends at 1.4 to 2.2 times
- * the live bytes and passes 2.3 to 2.9 on the way, and rounding sizes up to classes (powers of two, their halves, quarters
- * and eighths; multiples of 1, 4, 8, 16 MB) makes that no better or worse: what holes it saves it spends on padding,
- * and no scheme of classes helps when the live set shrinks. So tables are stored as they are, and the file is
- * compacted: the writer lets LMDB copy what is live into a new generation (mdb_env_copyfd2 with MDB_CP_COMPACT), makes
- * that durable, moves the link, and goes on there. Readers that hold the old generation finish on it; the last one
- * closes and removes it. Nobody waits but the commands that come meanwhile. When:
- *   at once      the next table could take the file past twice the live bytes, and as many bytes were written since the
- *                last compaction as are live (so that copying at most doubles what is written);
- *   when idle    no command for half a second and the file is over 1.5 times the live bytes;
- * never below a floor of 16 MiB (64 MiB at once), above 16 GiB live (store_gc does it on demand), or without room on
- * the disk. A generation has a folder of its own because LMDB's lock file remembers a transaction number that
- * does not fit another data file.
- *
- * Rejected: tables in pieces of one size stitched together by mmap of the data file (no fragmentation, but a mapping for
- * each piece against a kernel limit of 65,530); classes of sizes (above); tables as files beside LMDB (a commit would
- * no longer be one transaction).
+ * A generation has a folder of its own because LMDB's lock file remembers a transaction number that does not fit another
+ * data file. compact.c makes new ones.
  *
  * Failure. When a commit fails (fsync, full disk), the kernel may have dropped the pages it could not write and
  * call them clean, so nothing in memory is to be trusted: the writer refuses everything until env_reopen closed the
@@ -45,7 +28,6 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 
 enum { DRAIN_SECONDS = 10, OPEN_RETRIES = 20 };
@@ -219,6 +201,7 @@ struct err *txn_put(struct txn *txn, enum db db, const void *key, size_t key_len
 	MDB_val k = val_of(key, key_len), v = val_of(value, value_len);
 
 	txn->dirty = true;
+	compaction_note(txn->store, db, key, key_len, value_len);
 	return err_from_lmdb(mdb_put(txn->txn, txn->generation->dbi[db], &k, &v, 0), "write %s", db_names[db]);
 }
 
@@ -227,6 +210,7 @@ struct err *txn_delete(struct txn *txn, enum db db, const void *key, size_t key_
 	MDB_val k = val_of(key, key_len);
 
 	txn->dirty = true;
+	compaction_note(txn->store, db, key, key_len, 0);
 	int rc = mdb_del(txn->txn, txn->generation->dbi[db], &k, NULL);
 	return rc == MDB_NOTFOUND ? NULL : err_from_lmdb(rc, "delete from %s", db_names[db]);
 }
@@ -297,6 +281,7 @@ struct err *scan_next(struct scan *scan, bool *found_ret)
 struct err *scan_delete(struct scan *scan)
 {
 	scan->txn->dirty = true;
+	compaction_note(scan->txn->store, scan->db, scan->key.mv_data, scan->key.mv_size, 0);
 	return err_from_lmdb(mdb_cursor_del(scan->cursor, 0), "delete from %s", db_names[scan->db]);
 }
 
@@ -316,7 +301,7 @@ struct err *scan_any(struct txn *txn, enum db db, const void *prefix, size_t pre
 
 /* -------------------------------------------------------------------------------------- generations */
 
-static void generation_close(struct generation *generation)
+void generation_close(struct generation *generation)
 {
 	if (!generation)
 		return;
@@ -352,7 +337,7 @@ static struct err *open_databases(struct generation *generation, bool read_only)
 	return err_from_lmdb(mdb_txn_commit(txn), "create databases");
 }
 
-static struct err *generation_open(struct store *store, const char *path, struct generation **ret)
+struct err *generation_open(struct store *store, const char *path, struct generation **ret)
 {
 	CLEANUP(generation_closep) struct generation *generation = calloc(1, sizeof(*generation));
 
@@ -374,7 +359,7 @@ static struct err *generation_open(struct store *store, const char *path, struct
 }
 
 /* The folder that the link names, as a number; false when there is no link. */
-static bool link_number(const struct store *store, uint64_t *ret)
+bool link_number(const struct store *store, uint64_t *ret)
 {
 	char target[64];
 	ssize_t len = readlinkat(store->dir_fd, "symbols", target, sizeof(target) - 1);
@@ -385,7 +370,7 @@ static bool link_number(const struct store *store, uint64_t *ret)
 	return sscanf(target, "symbols.%" SCNu64, ret) == 1;
 }
 
-static struct err *link_set(struct store *store, uint64_t number)
+struct err *link_set(struct store *store, uint64_t number)
 {
 	char target[64];
 
@@ -400,14 +385,14 @@ static struct err *link_set(struct store *store, uint64_t number)
 	return NULL;
 }
 
-static char *generation_path(const struct store *store, uint64_t number)
+char *generation_path(const struct store *store, uint64_t number)
 {
 	char *path;
 
 	return asprintf(&path, "%s/symbols.%" PRIu64, store->data_dir, number) < 0 ? NULL : path;
 }
 
-static void folder_remove(const char *path)
+void folder_remove(const char *path)
 {
 	char *file;
 
@@ -533,24 +518,6 @@ uint64_t env_file_bytes(const struct generation *generation)
 	return (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
 }
 
-static struct err *copy_live(struct generation *from, const char *path)
-{
-	CLEANUP(freep) char *file = NULL;
-
-	if (asprintf(&file, "%s/data.mdb", path) < 0)
-		return err_nomem();
-	CLEANUP(closep) int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-	if (fd < 0)
-		return err_os(errno, "%s", file);
-	TRY(err_from_lmdb(mdb_env_copyfd2(from->env, fd, MDB_CP_COMPACT), "copy to %s", file));
-	if (fsync(fd))
-		return err_os(errno, "%s: fsync", file);
-	CLEANUP(closep) int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0 || fsync(dir))
-		return err_os(errno, "%s: fsync", path);
-	return NULL;
-}
-
 static void generation_retire(struct generation *generation)
 {
 	CLEANUP(freep) char *path = strdup(generation->path);
@@ -560,38 +527,8 @@ static void generation_retire(struct generation *generation)
 		folder_remove(path);
 }
 
-struct err *env_compact(struct store *store, bool *unclear_ret)
+void env_switch(struct store *store, struct generation *next)
 {
-	struct statvfs disk;
-	uint64_t number;
-
-	*unclear_ret = false;
-	if (fstatvfs(store->dir_fd, &disk))
-		return err_os(errno, "%s", store->data_dir);
-	if ((uint64_t)disk.f_bavail * disk.f_frsize < store->live_bytes + store->live_bytes / 8 + (64u << 20))
-		return err_new(ERR_LIMIT, "%s: no room on the disk for compaction", store->data_dir);
-	if (!link_number(store, &number))
-		return err_new(ERR_CORRUPT, "%s/symbols does not name a generation", store->data_dir);
-	CLEANUP(freep) char *path = generation_path(store, number + 1);
-	if (!path)
-		return err_nomem();
-	folder_remove(path);
-	if (mkdir(path, 0750))
-		return err_os(errno, "%s", path);
-	struct generation *next = NULL;
-	struct err *e = copy_live(store->generation, path);
-	if (!e)
-		e = generation_open(store, path, &next);
-	if (!e)
-		e = link_set(store, number + 1);
-	if (e) {
-		uint64_t now;
-		*unclear_ret = !link_number(store, &now) || now != number;
-		generation_close(next);
-		if (!*unclear_ret)
-			folder_remove(path);
-		return e;
-	}
 	(void)pthread_mutex_lock(&store->mutex);
 	struct generation *old = store->generation;
 	store->generation = next;
@@ -600,7 +537,6 @@ struct err *env_compact(struct store *store, bool *unclear_ret)
 	(void)pthread_mutex_unlock(&store->mutex);
 	if (unread)
 		generation_retire(old);
-	return NULL;
 }
 
 /* -------------------------------------------------------------------------------------- reads */

@@ -99,6 +99,7 @@ struct store_read {
 };
 
 struct command;
+struct compaction;
 struct progress;
 struct miss_table;
 
@@ -123,6 +124,7 @@ struct store {
 	pthread_t writer;
 
 	/* The writer's own. */
+	struct compaction *compaction;	  /* NULL: none is under way */
 	uint64_t live_bytes;		  /* of all tables */
 	uint64_t written_since_compaction; /* table bytes */
 	uint64_t largest_since_compaction; /* of one table */
@@ -146,11 +148,18 @@ struct err *env_open(struct store *store) MUST_USE;
 void env_close(struct store *store);
 /** Closes and opens the present generation again, once no read is held. ERR_BUSY when reads are held too long. */
 struct err *env_reopen(struct store *store) MUST_USE;
-/**
- * Copies what is live to a new generation and goes over to it. The writer thread only.
- * @param unclear_ret  on failure: the link was moved but is perhaps not durable. Nothing may be committed before env_reopen.
- */
-struct err *env_compact(struct store *store, bool *unclear_ret) MUST_USE;
+/** Goes over to @p next; the last reader of the old generation closes and removes it. The writer thread only. */
+void env_switch(struct store *store, struct generation *next);
+struct err *generation_open(struct store *store, const char *path, struct generation **ret) MUST_USE;
+void generation_close(struct generation *generation);
+/** The number of the generation that the link names; false when there is no link. */
+bool link_number(const struct store *store, uint64_t *ret);
+/** Makes the link name generation @p number, durably. */
+struct err *link_set(struct store *store, uint64_t number) MUST_USE;
+/** <data_dir>/symbols.<number>; malloc'd, NULL when memory is out. */
+char *generation_path(const struct store *store, uint64_t number);
+/** Removes a generation's files and folder, as far as there are any. */
+void folder_remove(const char *path);
 /** Bytes of a generation's data file that were ever used (it never shrinks). */
 uint64_t env_file_bytes(const struct generation *generation);
 
@@ -208,6 +217,18 @@ void writer_submit(struct store *store, struct command *command);
 /** Hands in and waits until it is durable. */
 struct err *writer_run(struct store *store, command_fn *run, void *arg, size_t bytes) MUST_USE;
 
+/* compact.c: all but writer_compact on the writer thread. */
+
+/** Between groups: begins, goes on with or ends a compaction, as the file's size and @p idle want it. */
+void compaction_step(struct store *store, bool idle);
+/** Compacts to the end, while nothing else is committed. */
+struct err *compaction_run(struct store *store) MUST_USE;
+/** Stops one that is under way and removes what it made. */
+void compaction_abandon(struct store *store);
+/** A key is about to be written or deleted: a compaction that is under way must look at it again. */
+void compaction_note(struct store *store, enum db db, const void *key, size_t key_len, size_t value_len);
+/** Commits do not work, and why: nothing is acknowledged until the environment was opened again. */
+void writer_failed(struct store *store, const struct err *e);
 /** Compacts now; waits for it. */
 struct err *writer_compact(struct store *store) MUST_USE;
 

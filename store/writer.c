@@ -8,9 +8,9 @@
  * and set their outs each time.
  *
  * A commit that fails fails its whole group, and from then on everything is refused until the environment was closed and
- * opened again (env.c says why); the writer tries that at once, and again with every later group.
+ * opened again (env.c says why); the writer tries that with the next group, or after half a second.
  *
- * Between groups: misses that were noted are written (once a second), and the file is compacted when it must be.
+ * Between groups: misses that were noted are written (once a second), and compaction goes on (compact.c).
  */
 #include "store/internal.h"
 
@@ -23,9 +23,6 @@ enum {
 	IDLE_MS = 500,
 	MISS_FLUSH_MS = 1000,
 };
-static const uint64_t COMPACT_NOW_FLOOR = 64u << 20;
-static const uint64_t COMPACT_IDLE_FLOOR = 16u << 20;
-static const uint64_t COMPACT_LIVE_MAX = 16ull << 30;
 
 static uint64_t monotonic_ms(void)
 {
@@ -37,7 +34,7 @@ static uint64_t monotonic_ms(void)
 
 /* -------------------------------------------------------------------------------------- failure */
 
-static void failure_set(struct store *store, const struct err *e)
+void writer_failed(struct store *store, const struct err *e)
 {
 	atomic_fetch_add_explicit(&store->commit_failures, 1, memory_order_relaxed);
 	(void)pthread_mutex_lock(&store->queue_mutex);
@@ -67,10 +64,11 @@ static struct err *recover(struct store *store)
 
 	if (!failed)
 		return NULL;
+	compaction_abandon(store);
 	struct err *e = env_reopen(store);
 	if (e) {
 		err_free(failed);
-		failure_set(store, e);
+		writer_failed(store, e);
 		return err_wrap(e, "the store takes no writes");
 	}
 	err_free(failed);
@@ -81,21 +79,6 @@ static struct err *recover(struct store *store)
 }
 
 /* -------------------------------------------------------------------------------------- groups */
-
-static struct err *compact(struct store *store)
-{
-	bool unclear;
-	struct err *e = env_compact(store, &unclear);
-
-	if (e && unclear)
-		failure_set(store, e);
-	if (!e)
-		atomic_fetch_add_explicit(&store->compactions, 1, memory_order_relaxed);
-	/* After a failure too: it is tried again when as much was written once more. */
-	store->written_since_compaction = 0;
-	store->largest_since_compaction = 0;
-	return e;
-}
 
 /* Asks for a compaction; it is no transaction, and is never in a group with others. */
 static struct err *compact_run(struct txn *txn, void *arg)
@@ -110,7 +93,8 @@ static struct command *take_group(struct store *store)
 	struct command *head = store->queue_head, *last = head;
 	size_t count = 1, bytes = head->bytes;
 
-	while (last->next && head->run != compact_run && last->next->run != compact_run && count < GROUP_MAX && bytes + last->next->bytes <= GROUP_BYTES) {
+	while (last->next && head->run != compact_run && last->next->run != compact_run && count < GROUP_MAX &&
+		bytes + last->next->bytes <= GROUP_BYTES) {
 		last = last->next;
 		bytes += last->bytes;
 		count++;
@@ -157,7 +141,7 @@ static void commit_group(struct store *store, struct txn *txn, struct command *g
 	note_table_bytes(store, txn);
 	struct err *e = txn_commit(txn);
 	if (e) {
-		failure_set(store, e);
+		writer_failed(store, e);
 		fail_rest(group, err_wrap(e, "not durable"));
 		return;
 	}
@@ -200,7 +184,7 @@ static void run_group(struct store *store, struct command *group)
 	struct err *e = recover(store);
 
 	if (!e && group->run == compact_run) {
-		group->result = compact(store);
+		group->result = compaction_run(store);
 		group->finished = true;
 		return;
 	}
@@ -239,20 +223,6 @@ static void complete(struct store *store, struct command *group)
 
 /* -------------------------------------------------------------------------------------- between groups */
 
-static void maintain(struct store *store, bool idle)
-{
-	uint64_t file = env_file_bytes(store->generation), live = store->live_bytes;
-
-	if (live > COMPACT_LIVE_MAX || store->written_since_compaction == 0)
-		return;
-	/* Before the next table of that size could take the file past twice the live bytes. */
-	uint64_t next = store->largest_since_compaction > live / 10 ? store->largest_since_compaction : live / 10;
-	if (file > COMPACT_NOW_FLOOR && file + next > 2 * live && store->written_since_compaction >= live)
-		err_free(compact(store));
-	else if (idle && file > COMPACT_IDLE_FLOOR && file > live + live / 2)
-		err_free(compact(store));
-}
-
 static void discard_error(void *arg, struct err *e)
 {
 	(void)arg;
@@ -278,7 +248,6 @@ static void *writer_main(void *arg)
 {
 	struct store *store = arg;
 	uint64_t last_flush = monotonic_ms();
-	bool idle_done = false;
 
 	for (;;) {
 		struct command *group = NULL;
@@ -291,19 +260,20 @@ static void *writer_main(void *arg)
 		if (group) {
 			run_group(store, group);
 			complete(store, group);
-			maintain(store, false);
-			idle_done = false;
+			compaction_step(store, false);
 		}
 		uint64_t now = monotonic_ms();
 		if (misses_pending(store) && (stop || now - last_flush >= MISS_FLUSH_MS)) {
 			flush_misses(store);
 			last_flush = now;
 		}
-		if (stop)
+		if (stop) {
+			compaction_abandon(store);
 			return NULL;
-		if (!group && !woken && !idle_done) {
-			maintain(store, true);
-			idle_done = true;
+		}
+		if (!group) {
+			err_free(recover(store));
+			compaction_step(store, !woken);
 		}
 	}
 }

@@ -115,6 +115,16 @@ static inline struct store *open_at(const char *path)
 	return store;
 }
 
+/* One that compacts all the time. */
+static inline struct store *open_restless(const char *path)
+{
+	struct store_options options = {.data_dir = path, .map_max = 64ull << 30, .compact_floor_bytes = 1};
+	struct store *store;
+
+	MUST(store_open(&options, &store));
+	return store;
+}
+
 struct check_log {
 	uint64_t faults;
 	char first[512];

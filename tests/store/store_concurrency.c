@@ -101,7 +101,7 @@ int main(void)
 	char dir[64];
 
 	temp_dir_make(dir);
-	store = open_at(dir);
+	store = open_restless(dir);
 	for (uintptr_t i = 0; i < READERS; i++)
 		expect(pthread_create(&readers[i], NULL, reader, (void *)(i + 1)) == 0, "pthread_create");
 	for (uintptr_t i = 0; i < WRITERS; i++)

@@ -94,7 +94,7 @@ static _Noreturn void *second_thread(void *arg)
 
 static _Noreturn void child(const char *dir, int fd, uint64_t first)
 {
-	struct store *store = open_at(dir);
+	struct store *store = open_restless(dir);
 	pthread_t thread;
 	void *args[] = {store, &fd, &first};
 
@@ -229,7 +229,7 @@ static void resume(struct store *store, struct ack *ack)
 
 static void verify(const char *dir, struct memory *m)
 {
-	struct store *store = open_at(dir);
+	struct store *store = open_restless(dir);
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
 	struct check_log log;
 	struct store_job job;
