@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -261,6 +262,33 @@ static struct err *filter_load(void)
 
 /* ---------------------------------------------------------------------------------------- entering */
 
+enum { WARM_BLOCKS = 64, WARM_BYTES = 64 * 1024 };
+
+static void *fill_and_empty_an_arena(void *argument)
+{
+	void *blocks[WARM_BLOCKS];
+
+	for (size_t i = 0; i < WARM_BLOCKS; i++)
+		blocks[i] = malloc(WARM_BYTES);
+	for (size_t i = WARM_BLOCKS; i-- > 0;)
+		free(blocks[i]);
+	return argument;
+}
+
+/*
+ * The first time that glibc's malloc gives memory of a thread's arena back it reads /proc/sys/vm/overcommit_memory
+ * (shrink_heap; remembered afterwards). That must not be the first time in the sandbox.
+ */
+static struct err *warm_allocator(void)
+{
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, fill_and_empty_an_arena, NULL);
+
+	if (!error)
+		error = pthread_join(thread, NULL);
+	return error ? err_os(error, "thread") : NULL;
+}
+
 static struct err *process_flags(void)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
@@ -286,6 +314,7 @@ struct err *sandbox_enter(const struct sandbox_limits *limits)
 		return err_os(errno, "sigaction");
 	if (close_range((unsigned)limits->last_fd + 1, ~0u, 0))
 		return err_os(errno, "close_range");
+	TRY(warm_allocator());
 	TRY(process_flags());
 	TRY(limit_all(limits));
 	return filter_load();

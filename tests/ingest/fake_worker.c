@@ -215,6 +215,39 @@ static void do_threads(void)
 	give(NULL, 0, &(struct build_id){0});
 }
 
+/* Memory of a thread's own arena, given back; and qsort, which asks for the size of memory. */
+static void *churn(void *argument)
+{
+	static _Thread_local void *blocks[256];
+
+	for (size_t i = 0; i < 256; i++)
+		blocks[i] = malloc(20000);
+	for (size_t i = 256; i-- > 0;)
+		free(blocks[i]);
+	return argument;
+}
+
+static int compare_bytes(const void *a, const void *b)
+{
+	return *(const uint8_t *)a - *(const uint8_t *)b;
+}
+
+static void do_heaps(void)
+{
+	for (unsigned i = 0; i < 8; i++) {
+		pthread_t thread;
+		if (pthread_create(&thread, NULL, churn, NULL))
+			_exit(4);
+		(void)pthread_join(thread, NULL);
+	}
+	char *bytes = malloc(1 << 20);
+	memset(bytes, 7, 1 << 20);
+	bytes[0] = 9;
+	qsort(bytes, 1 << 14, 64, compare_bytes);
+	free(bytes);
+	give(NULL, 0, &(struct build_id){0});
+}
+
 static void do_needs(void)
 {
 	struct protocol_needs needs = {.build_id = {.len = 4, .bytes = {0xde, 0xad, 0xbe, 0xef}}, .name = "x.dwz"};
@@ -340,7 +373,7 @@ static const struct {
 	{"linger", do_linger}, {"flood", do_flood}, {"status", do_status}, {"threads", do_threads}, {"needs", do_needs},
 	{"progress", do_progress}, {"fail", do_fail}, {"empty", do_empty}, {"descriptors", do_descriptors}, {"table", do_table},
 	{"sigkill", do_sigkill}, {"stall", do_stall}, {"pair", do_pair}, {"alone", do_alone}, {"package", do_package},
-	{"twice", do_twice}, {"stranger", do_stranger}, {"nothing", do_nothing},
+	{"twice", do_twice}, {"stranger", do_stranger}, {"nothing", do_nothing}, {"heaps", do_heaps},
 };
 
 static void obey(void)

@@ -128,6 +128,14 @@ Test(spawn_run, threads_run_inside_the_sandbox)
 	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
 }
 
+/* glibc opens a file when it first shrinks a thread's heap, and asks for the size of memory when it first sorts. */
+Test(spawn_run, malloc_in_threads_and_qsort_work_inside_the_sandbox)
+{
+	struct spawn_report report = run("heaps");
+
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+}
+
 Test(spawn_run, progress_arrives)
 {
 	struct spawn_limits limits = default_limits();
