@@ -122,7 +122,7 @@ static struct err *count_unpacked(struct package *package, size_t len)
 {
 	package->unpacked += len;
 	if (package->unpacked > package->options->unpacked_bytes)
-		return err_new(ERR_LIMIT, "package: more than %" PRIu64 " bytes unpacked (ingest.max_unpacked_bytes)",
+		return err_new(ERR_LIMIT, "package: more than %" PRIu64 " bytes unpacked (ingest.unpacked_max)",
 			package->options->unpacked_bytes);
 	if (package->unpacked > PACKAGE_RATIO_FROM && package->unpacked / PACKAGE_RATIO_MAX > package->fed)
 		return err_new(ERR_LIMIT, "package: a decompression bomb: %" PRIu64 " bytes out of %zu, more than %d to 1",

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -282,6 +284,26 @@ Test(spawn_run, a_program_that_is_not_there_is_an_error)
 	e = spawn_run(&request, &report);
 	cr_assert_eq(err_code(e), ERR_INVALID);
 	err_free(e);
+}
+
+/* As after kill -9 of cairnd: the worker's parent is gone without a word. */
+Test(spawn_run, a_worker_dies_with_its_parent)
+{
+	int status = 0;
+
+	cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0); /* the orphan becomes ours */
+	pid_t parent = fork();
+	if (parent == 0) {
+		struct spawn_limits limits = default_limits();
+		struct seen seen = {0};
+		(void)run_with("hang", &limits, -1, &seen);
+		_exit(0);
+	}
+	(void)usleep(300000); /* the worker hangs by now; if not, it dies when it enters the sandbox or writes */
+	cr_assert_eq(kill(parent, SIGKILL), 0);
+	cr_assert_eq(waitpid(parent, &status, 0), parent);
+	cr_assert_gt(waitpid(-1, &status, 0), 0);
+	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status 0x%x", (unsigned)status);
 }
 
 Test(spawn_run, leaves_no_descriptor_and_no_process_behind)
