@@ -14,42 +14,10 @@
 #include <iconv.h>
 #include <locale.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { EXIT_USAGE = 2, MALLOC_ARENAS = 16, TRIM_BLOCKS = 8, TRIM_BLOCK_BYTES = 100 << 10 };
-
-/*
- * The first time that malloc gives memory of a thread's heap back, it reads /proc/sys/vm/overcommit_memory to know how. Make it
- * do so: blocks too small for mmap, together more than the trim threshold, freed so that they end up at the heap's top.
- */
-static void *trim_a_heap(void *arg)
-{
-	void *blocks[TRIM_BLOCKS];
-
-	for (size_t i = 0; i < TRIM_BLOCKS; i++)
-		blocks[i] = malloc(TRIM_BLOCK_BYTES);
-	for (size_t i = 0; i < TRIM_BLOCKS; i++) {
-		__asm__ volatile("" : : "r"(blocks[i]) : "memory"); /* not to be left out as useless */
-		free(blocks[i]);
-	}
-	return arg;
-}
-
-static struct err *warm_up_malloc(void)
-{
-	pthread_t thread;
-
-	/* Past eight arenas malloc would count the CPUs, in /sys, to know how many it may have: say it beforehand. */
-	if (mallopt(M_ARENA_MAX, MALLOC_ARENAS) != 1)
-		return err_new(ERR_INTERNAL, "mallopt refuses M_ARENA_MAX");
-	int error = pthread_create(&thread, NULL, trim_a_heap, NULL);
-	if (error)
-		return err_os(error, "pthread_create");
-	(void)pthread_join(thread, NULL);
-	return NULL;
-}
+enum { EXIT_USAGE = 2, MALLOC_ARENAS = 16 };
 
 /* What opens files when it is first used must be used before the door is shut. */
 static struct err *warm_up(void)
@@ -62,7 +30,9 @@ static struct err *warm_up(void)
 	iconv_t converter = iconv_open("UTF-8", "UTF-16BE"); /* loads gconv's index */
 	if (converter != (iconv_t)-1)
 		(void)iconv_close(converter);
-	TRY(warm_up_malloc());
+	/* Past eight arenas malloc would count the CPUs, in /sys, to know how many it may have: say it beforehand. */
+	if (mallopt(M_ARENA_MAX, MALLOC_ARENAS) != 1)
+		return err_new(ERR_INTERNAL, "mallopt refuses M_ARENA_MAX");
 	return sha256_of("", 0, &digest); /* libcrypto's providers and configuration */
 }
 
