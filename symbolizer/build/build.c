@@ -175,6 +175,7 @@ static void order_sections(struct build *b)
 	for (unsigned i = 0; i < DWARF_SECTIONS; i++) {
 		unsigned j = i;
 		b->sections[i] = elffile_find(b->dwarf_file, section_names[i]);
+		b->readers[i] = reader_init("", 0, elffile_big_endian(b->dwarf_file), section_names[i]);
 		uint64_t size = b->sections[i] ? b->sections[i]->size : 0;
 		for (; j > 0; j--) {
 			const struct elffile_section *before = b->sections[b->order[j - 1]];
