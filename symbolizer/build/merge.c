@@ -204,8 +204,12 @@ static struct err *map_functions(struct merge *m, const struct unit_result *unit
 	for (size_t i = 0; i < unit->functions.count; i++) {
 		const struct walk_function *from = &unit->functions.items[i];
 		struct table_input_function function = {.file = from->decl_file, .start_line = from->start_line};
-		const char *own = (const char *)unit->text.data + from->text_offset;
-		TRY(from->name ? name_of(m, from->name, &function.name) : text_of(m, own, strlen(own), &function.name));
+		if (from->name) {
+			TRY(name_of(m, from->name, &function.name));
+		} else {
+			const char *own = (const char *)unit->text.data + from->text_offset;
+			TRY(text_of(m, own, strlen(own), &function.name));
+		}
 		TRY(function_of(m, function, &m->map.items[i]));
 	}
 	m->map.count = unit->functions.count;
