@@ -554,7 +554,11 @@ struct err *verify_table(const struct verify_request *request, struct verify_rep
 {
 	struct verify_request copy = *request;
 
-	return verify_child_run(work, &copy, &request->limits, ret, sizeof(*ret));
+	if (copy.limits.memory_bytes == 0)
+		copy.limits.memory_bytes = VERIFY_MEMORY_BYTES;
+	if (copy.limits.seconds == 0)
+		copy.limits.seconds = VERIFY_SECONDS;
+	return verify_child_run(work, &copy, &copy.limits, ret, sizeof(*ret));
 }
 
 uint64_t verify_difference_count(const struct verify_report *report)

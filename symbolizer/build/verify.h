@@ -14,6 +14,10 @@
 
 enum { VERIFY_SHOWN = 10, VERIFY_TEXT = 768 };
 
+/* What the reference walk may take when the request does not say: a JVM's file takes 18 seconds and 1.2 GB. */
+enum { VERIFY_SECONDS = 3600 };
+#define VERIFY_MEMORY_BYTES ((uint64_t)32 << 30)
+
 enum verify_difference {
 	VERIFY_MISSING,	   /* the table has no frame, the reference has */
 	VERIFY_EXTRA,	   /* the table has frames, the reference has nothing */
@@ -43,7 +47,7 @@ struct verify_request {
 	struct elffile *debug;	/* the file with the DWARF, if it is a separate one; NULL: none */
 	uint64_t samples;	/* random addresses beside the boundaries */
 	uint64_t seed;
-	struct verify_child_limits limits;
+	struct verify_child_limits limits; /* 0 in a member: VERIFY_MEMORY_BYTES, VERIFY_SECONDS */
 };
 
 /**
