@@ -73,7 +73,8 @@ static void *work(void *context)
 		for (size_t i = unit.first; i < unit.first + unit.count; i++) {
 			enum upload_outcome outcome = UPLOAD_SENT;
 			const struct upload_file *file = &run->plan->files[i];
-			report(run, file, upload_transfer(server, run->options, file, &run->progress, &outcome), outcome);
+			struct err *failure = upload_transfer(server, run->options, file, &run->progress, &outcome);
+			report(run, file, failure, outcome);
 		}
 	}
 	(void)pthread_mutex_lock(&run->mutex);

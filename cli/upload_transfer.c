@@ -132,7 +132,7 @@ static struct err *take_offset(struct transfer *t, const char *path, const struc
 
 	if (!json_is_integer(offset) || json_integer_value(offset) < 0 ||
 		(uint64_t)json_integer_value(offset) > t->file->size)
-		return err_new(ERR_PEER, "%s: an answer without a sensible offset", path);
+		return err_new(ERR_FORMAT, "%s: an answer without a sensible offset", path);
 	move_to(t, (uint64_t)json_integer_value(offset));
 	return NULL;
 }
@@ -155,7 +155,7 @@ static struct err *begin(struct transfer *t, enum next *ret)
 		return NULL;
 	}
 	if (!take_id(&reply, "upload_id", t->upload_id))
-		return err_new(ERR_PEER, "%s: an answer without a sensible upload_id", path);
+		return err_new(ERR_FORMAT, "%s: an answer without a sensible upload_id", path);
 	TRY(take_offset(t, path, &reply));
 	json_int_t chunk_max = json_integer_value(json_object_get(reply.body, "chunk_max"));
 	t->chunk_max = chunk_max > 0 && chunk_max < CHUNK_BYTES_MAX ? (uint64_t)chunk_max : CHUNK_BYTES_MAX;
