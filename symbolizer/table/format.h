@@ -7,7 +7,7 @@
  *     blocks     rows in blocks of 1 to 32, one behind the other
  *     top        every 16th key, key_bytes each
  *     keys       start of each block from base_vaddr, key_bytes (4 or 8) each; padded to a multiple of 16 with all ones
- *     offsets    u32 each: where the block begins in `blocks`
+ *     offsets    for 16 blocks each: u32 where the first begins in `blocks`, and 16 times u16 from there
  *     nodes      inline tree: packed records, see below
  *     wide       nodes that do not fit the narrow record
  *     concretes  out-of-line functions
@@ -19,14 +19,13 @@
  *
  * Packed array: record i occupies bits [i * bits, (i + 1) * bits), least significant first; so do fields in a record.
  *
- * Block: 14 bytes of head
- *     u32  widths: node 6 bits, line 6, column 6, file 6, then flags: 24 starts are a bitmap, 25 node code 0 is a hole,
- *          26 line code 0 is "unknown"
- *     u32  node_min
- *     u32  line_min (modulo 2^32)
- *     u8   rows - 1
- *     u8   starts: bitmap: its bytes, bit i - 1 stands for a row that starts i bytes after the key;
- *                  else bits per start, rows - 1 of them, packed to whole bytes
+ * Block: 9 or 12 bytes of head
+ *     u32  node width 5 bits, line 5 (31: 34 bits wide), column 5 (31: 32 bits wide), file 2 (0, 1, 2, 6 bits wide),
+ *          flags: 17 starts are a bitmap, 18 node code 0 is a hole, 19 line code 0 is "unknown", 20 the minima are wide,
+ *          rows - 1 5 bits, starts 6
+ *     node_min, line_min (modulo 2^32): u24, i16; wide: u32, u32
+ *   starts: bitmap: its bytes, bit i - 1 stands for a row that starts i bytes after the key;
+ *           else bits per start, rows - 1 of them, packed to whole bytes
  *   then the starts of all rows but the first, which starts at the key;
  *   then, if the file width is not 0: u8 n, n times u32 file number + 1 (0 unknown);
  *   then the rows, packed: node, line, column, file
@@ -59,7 +58,9 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tables are read in pla
 enum {
 	FORMAT_VERSION = 1,
 	FORMAT_BLOCK_ROWS = 32,
-	FORMAT_BLOCK_HEAD = 14,
+	FORMAT_BLOCK_HEAD = 9,
+	FORMAT_BLOCK_WIDE_HEAD = 12,
+	FORMAT_OFFSETS_BYTES = 36, /* of a group */
 	FORMAT_GROUP = 16,    /* keys under one key of `top`: one cache line of u32 */
 	FORMAT_MAX_WIDTH = 57, /* of a field that one unaligned 8-byte load can hold */
 	FORMAT_PADDING = 8,
@@ -69,11 +70,23 @@ enum {
 	FORMAT_MAX_FILES_IN_BLOCK = FORMAT_BLOCK_ROWS,
 };
 
-enum { WIDTH_NODE_SHIFT = 0, WIDTH_LINE_SHIFT = 6, WIDTH_COLUMN_SHIFT = 12, WIDTH_FILE_SHIFT = 18, WIDTH_MASK = 63 };
 enum {
-	BLOCK_BITMAP = 1 << 24,
-	BLOCK_HOLE = 1 << 25,
-	BLOCK_NO_LINE = 1 << 26,
+	HEAD_NODE_SHIFT = 0,
+	HEAD_LINE_SHIFT = 5,
+	HEAD_COLUMN_SHIFT = 10,
+	HEAD_FILE_SHIFT = 15,
+	HEAD_BITMAP = 1 << 17,
+	HEAD_HOLE = 1 << 18,
+	HEAD_NO_LINE = 1 << 19,
+	HEAD_WIDE = 1 << 20,
+	HEAD_ROWS_SHIFT = 21,
+	HEAD_STARTS_SHIFT = 26,
+	HEAD_WIDTH_MASK = 31,
+	HEAD_STARTS_MAX = 63,
+	/* widths that 31 stands for, and 30 is the widest that stands for itself */
+	LINE_WIDEST = 34,
+	COLUMN_WIDEST = 32,
+	NODE_WIDEST = 31,
 };
 
 enum { NODE_DISTANCE, NODE_FUNCTION, NODE_LINE, NODE_COLUMN, NODE_FIELDS };
@@ -118,6 +131,13 @@ static_assert(offsetof(struct table_header, checksum) == 16, "docs/table-format.
 #define FORMAT_MAGIC "CAIRNTAB"
 /* The checksum covers the bytes from here on. */
 enum { FORMAT_CHECKED_FROM = 24 };
+
+static inline uint16_t format_load16(const uint8_t *at)
+{
+	uint16_t value;
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
 
 static inline uint32_t format_load32(const uint8_t *at)
 {

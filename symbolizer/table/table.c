@@ -101,7 +101,7 @@ static struct err *open_index(const struct table_header *h, struct table *t)
 	if (!section_fits(t, h->blocks_offset, (uint64_t)h->block_bytes + FORMAT_BLOCK_PADDING) ||
 		!section_fits(t, h->top_offset, groups * h->key_bytes) ||
 		!section_fits(t, h->keys_offset, groups * FORMAT_GROUP * h->key_bytes) ||
-		!section_fits(t, h->offsets_offset, (uint64_t)h->block_count * 4))
+		!section_fits(t, h->offsets_offset, groups * FORMAT_OFFSETS_BYTES))
 		return err_new(ERR_CORRUPT, "table: index of %u blocks passes the end", h->block_count);
 	t->key_bytes = h->key_bytes;
 	t->block_count = h->block_count;
@@ -269,6 +269,13 @@ static inline unsigned rank_in_starts(const uint8_t *starts, unsigned width, uns
 	return low;
 }
 
+/* Where a block begins in `blocks`. */
+static inline uint32_t block_offset(const struct table *t, uint32_t block)
+{
+	const uint8_t *group = t->offsets + (size_t)(block / FORMAT_GROUP) * FORMAT_OFFSETS_BYTES;
+	return format_load32(group) + format_load16(group + 4 + (size_t)(block % FORMAT_GROUP) * 2);
+}
+
 /* Where a row is stored. */
 struct place {
 	const uint8_t *block;	/* its head */
@@ -278,33 +285,55 @@ struct place {
 	uint32_t file_count;
 };
 
+static inline unsigned node_width(uint32_t head)
+{
+	return head >> HEAD_NODE_SHIFT & HEAD_WIDTH_MASK;
+}
+
+static inline unsigned line_width(uint32_t head)
+{
+	unsigned width = head >> HEAD_LINE_SHIFT & HEAD_WIDTH_MASK;
+	return width == HEAD_WIDTH_MASK ? LINE_WIDEST : width;
+}
+
+static inline unsigned column_width(uint32_t head)
+{
+	unsigned width = head >> HEAD_COLUMN_SHIFT & HEAD_WIDTH_MASK;
+	return width == HEAD_WIDTH_MASK ? COLUMN_WIDEST : width;
+}
+
+static inline unsigned file_width(uint32_t head)
+{
+	return 0x6210 >> (head >> HEAD_FILE_SHIFT & 3) * 4 & 7;
+}
+
 /* Finds the row of the block at @p offset that covers the address @p left bytes behind the block's key. */
 static inline bool find_row(const struct table *t, uint32_t offset, uint64_t left, struct place *ret)
 {
-	if (unlikely((uint64_t)offset + FORMAT_BLOCK_HEAD > t->block_bytes))
+	if (unlikely(offset >= t->block_bytes))
 		return false;
 	const uint8_t *block = t->blocks + offset;
 	uint32_t head = format_load32(block);
-	unsigned rows = (block[12] & (FORMAT_BLOCK_ROWS - 1)) + 1u, starts = block[13], row;
-	uint64_t at = (uint64_t)offset + FORMAT_BLOCK_HEAD;
-	if (likely(head & BLOCK_BITMAP)) {
+	unsigned rows = (head >> HEAD_ROWS_SHIFT & (FORMAT_BLOCK_ROWS - 1)) + 1u, starts = head >> HEAD_STARTS_SHIFT, row;
+	uint64_t at = (uint64_t)offset + (head & HEAD_WIDE ? FORMAT_BLOCK_WIDE_HEAD : FORMAT_BLOCK_HEAD);
+	if (unlikely(at > t->block_bytes))
+		return false;
+	if (likely(head & HEAD_BITMAP)) {
+		row = rank_in_bitmap(t->blocks + at, starts, left);
 		at += starts;
-		if (unlikely(at > t->block_bytes))
-			return false;
-		row = rank_in_bitmap(block + FORMAT_BLOCK_HEAD, starts, left);
 	} else {
+		const uint8_t *packed = t->blocks + at;
 		at += ((rows - 1) * starts + 7) / 8;
 		if (unlikely(at > t->block_bytes || starts > FORMAT_MAX_WIDTH))
 			return false;
-		row = rank_in_starts(block + FORMAT_BLOCK_HEAD, starts, rows - 1, left);
+		row = rank_in_starts(packed, starts, rows - 1, left);
 	}
 	ret->file_count = 0;
-	if (unlikely(head >> WIDTH_FILE_SHIFT & WIDTH_MASK)) {
+	if (unlikely(file_width(head))) {
 		ret->file_count = at < t->block_bytes ? t->blocks[at] : 0;
 		at += 1 + (uint64_t)ret->file_count * 4;
 	}
-	unsigned bits = (head >> WIDTH_NODE_SHIFT & WIDTH_MASK) + (head >> WIDTH_LINE_SHIFT & WIDTH_MASK) +
-		(head >> WIDTH_COLUMN_SHIFT & WIDTH_MASK) + (head >> WIDTH_FILE_SHIFT & WIDTH_MASK);
+	unsigned bits = node_width(head) + line_width(head) + column_width(head) + file_width(head);
 	ret->block = block;
 	ret->records = t->blocks + at;
 	ret->head = head;
@@ -316,20 +345,23 @@ static inline bool find_row(const struct table *t, uint32_t offset, uint64_t lef
 static inline bool read_row(const struct place *place, struct row *ret)
 {
 	uint32_t head = place->head;
-	unsigned node_width = head >> WIDTH_NODE_SHIFT & WIDTH_MASK, line_width = head >> WIDTH_LINE_SHIFT & WIDTH_MASK;
-	unsigned column_width = head >> WIDTH_COLUMN_SHIFT & WIDTH_MASK;
-	unsigned file_width = head >> WIDTH_FILE_SHIFT & WIDTH_MASK;
 	uint64_t bit = place->bit;
-	uint64_t node = format_bits(place->records, bit, node_width);
-	uint64_t line = format_bits(place->records, bit += node_width, line_width);
-	ret->spot.column = (uint32_t)format_bits(place->records, bit += line_width, column_width);
-	unsigned hole = head & BLOCK_HOLE ? 1 : 0, no_line = head & BLOCK_NO_LINE ? 1 : 0;
-	ret->node = (uint32_t)(format_load32(place->block + 4) + node - hole);
+	uint64_t node = format_bits(place->records, bit, node_width(head));
+	uint64_t line = format_bits(place->records, bit += node_width(head), line_width(head));
+	ret->spot.column = (uint32_t)format_bits(place->records, bit += line_width(head), column_width(head));
+	uint32_t node_min = format_load32(place->block + 4) & 0xffffff;
+	uint32_t line_min = (uint32_t)(int16_t)format_load16(place->block + 7);
+	if (unlikely(head & HEAD_WIDE)) {
+		node_min = format_load32(place->block + 4);
+		line_min = format_load32(place->block + 8);
+	}
+	unsigned hole = head & HEAD_HOLE ? 1 : 0, no_line = head & HEAD_NO_LINE ? 1 : 0;
+	ret->node = (uint32_t)(node_min + node - hole);
 	ret->spot.line_relative = line >= no_line;
-	ret->spot.line = line >= no_line ? (uint32_t)(format_load32(place->block + 8) + line - no_line) : 0;
+	ret->spot.line = line >= no_line ? (uint32_t)(line_min + line - no_line) : 0;
 	ret->spot.file = FILE_OF_FUNCTION;
-	if (unlikely(file_width)) {
-		uint64_t file = format_bits(place->records, bit + column_width, file_width);
+	if (unlikely(file_width(head))) {
+		uint64_t file = format_bits(place->records, bit + column_width(head), file_width(head));
 		if (file)
 			ret->spot.file = file <= place->file_count
 				? format_load32(place->records - 4 * ((uint64_t)place->file_count - file + 1))
@@ -492,7 +524,7 @@ size_t table_lookup(const struct table *table, uint64_t vaddr, struct table_fram
 	if (vaddr < table->base || rel >= table->span || table->block_count == 0 || cap == 0)
 		return 0;
 	uint32_t block = find_block(table, find_group(table, rel), rel, &left);
-	uint32_t offset = format_load32(table->offsets + (size_t)block * 4);
+	uint32_t offset = block_offset(table, block);
 	prefetch_block(table, offset);
 	struct place place;
 	struct row row;
@@ -517,10 +549,10 @@ static void find_rows(const struct table *t, const uint64_t *vaddrs, size_t coun
 	}
 	for (size_t i = 0; i < count; i++) {
 		block[i] = hit[i] ? find_block(t, group[i], vaddrs[i] - t->base, &left[i]) : 0;
-		prefetch(t->offsets + (size_t)block[i] * 4);
+		prefetch(t->offsets + (size_t)(block[i] / FORMAT_GROUP) * FORMAT_OFFSETS_BYTES + 4);
 	}
 	for (size_t i = 0; i < count; i++) {
-		offset[i] = hit[i] ? format_load32(t->offsets + (size_t)block[i] * 4) : 0;
+		offset[i] = hit[i] ? block_offset(t, block[i]) : 0;
 		prefetch(t->blocks + offset[i]);
 		prefetch(t->blocks + offset[i] + 64);
 	}
@@ -701,7 +733,7 @@ void table_info(const struct table *table, struct table_info *ret)
 		.aliases = table->aliases.count,
 		.rows = h.row_count,
 		.blocks = table->block_count,
-		.index_bytes = ((uint64_t)table->top_count * (FORMAT_GROUP + 1)) * table->key_bytes + table->block_count * UINT64_C(4),
+		.index_bytes = table->top_count * ((FORMAT_GROUP + UINT64_C(1)) * table->key_bytes + FORMAT_OFFSETS_BYTES),
 		.block_bytes = table->block_bytes,
 		.node_bytes = array_bytes(&table->nodes) + array_bytes(&table->wide),
 		.function_bytes = array_bytes(&table->concretes) + array_bytes(&table->functions) + array_bytes(&table->aliases),

@@ -101,7 +101,7 @@ static struct err *check_texts(const struct table_input *in)
 
 static struct err *check_input(const struct table_input *in)
 {
-	if (in->node_count >= TABLE_NONE || in->function_count >= TABLE_NONE || in->file_count >= TABLE_NONE ||
+	if (in->node_count > (UINT32_C(1) << NODE_WIDEST) - 2 || in->function_count >= TABLE_NONE || in->file_count >= TABLE_NONE ||
 		in->alias_count >= TABLE_NONE || in->text_len > UINT32_MAX)
 		return err_new(ERR_LIMIT, "table: more than 4 Gi elements of a kind");
 	if (in->build_id.len > BUILD_ID_MAX)
@@ -127,9 +127,18 @@ static struct err *check_input(const struct table_input *in)
 struct err *writer_text(struct writer *w, uint32_t input_offset, uint32_t *ret)
 {
 	const char *text = w->in->text + input_offset;
-	uint32_t id;
-	TRY(intern_add(&w->text, text, strlen(text), &id));
-	*ret = w->text.offsets[id];
+	return intern_add(&w->text, text, strlen(text), ret);
+}
+
+/* So that they are placed before the first offset is stored. */
+static struct err *number_aliases(struct writer *w)
+{
+	uint32_t ignored;
+	for (uint32_t n = 0; n < w->node_count; n++) {
+		const struct table_input_node *node = &w->in->nodes[w->node_order[n]];
+		for (uint32_t i = 0; node->parent == TABLE_NONE && i < node->alias_count; i++)
+			TRY(writer_text(w, w->in->aliases[node->alias_first + i], &ignored));
+	}
 	return NULL;
 }
 
@@ -250,7 +259,7 @@ static struct err *put_functions(struct writer *w)
 {
 	uint8_t width[FUNCTION_FIELDS] = {0};
 	for (uint32_t i = 0; i < w->function_count; i++) {
-		widen(&width[FUNCTION_NAME], w->functions[i].name);
+		widen(&width[FUNCTION_NAME], w->text_offset[w->functions[i].name]);
 		widen(&width[FUNCTION_LINE], w->functions[i].start_line);
 		widen(&width[FUNCTION_FILE], w->functions[i].file);
 	}
@@ -260,7 +269,7 @@ static struct err *put_functions(struct writer *w)
 	struct packer p;
 	TRY(packer_begin(w->out, w->function_count, array->bits, &p));
 	for (uint32_t i = 0; i < w->function_count; i++) {
-		pack(&p, w->functions[i].name, width[FUNCTION_NAME]);
+		pack(&p, w->text_offset[w->functions[i].name], width[FUNCTION_NAME]);
 		pack(&p, w->functions[i].start_line, width[FUNCTION_LINE]);
 		pack(&p, w->functions[i].file, width[FUNCTION_FILE]);
 	}
@@ -272,8 +281,8 @@ static struct err *put_files(struct writer *w)
 {
 	uint8_t width[FILE_FIELDS] = {0};
 	for (uint32_t i = 0; i < w->file_count; i++) {
-		widen(&width[FILE_DIR], w->files[i].dir);
-		widen(&width[FILE_BASE], w->files[i].base);
+		widen(&width[FILE_DIR], w->text_offset[w->files[i].dir]);
+		widen(&width[FILE_BASE], w->text_offset[w->files[i].base]);
 	}
 	struct format_array *array = &w->header.arrays[ARRAY_FILES];
 	writer_describe(array, w->file_count, width, FILE_FIELDS);
@@ -281,8 +290,8 @@ static struct err *put_files(struct writer *w)
 	struct packer p;
 	TRY(packer_begin(w->out, w->file_count, array->bits, &p));
 	for (uint32_t i = 0; i < w->file_count; i++) {
-		pack(&p, w->files[i].dir, width[FILE_DIR]);
-		pack(&p, w->files[i].base, width[FILE_BASE]);
+		pack(&p, w->text_offset[w->files[i].dir], width[FILE_DIR]);
+		pack(&p, w->text_offset[w->files[i].base], width[FILE_BASE]);
 	}
 	packer_finish(&p, w->out);
 	return NULL;
@@ -291,8 +300,8 @@ static struct err *put_files(struct writer *w)
 static struct err *put_text_and_header(struct writer *w)
 {
 	struct table_header *h = &w->header;
-	TRY(writer_put_section(w, &w->text.blob, &h->text_offset));
-	h->text_bytes = (uint32_t)w->text.blob.len;
+	TRY(writer_put_section(w, &w->text_bytes, &h->text_offset));
+	h->text_bytes = (uint32_t)w->text_bytes.len;
 	static const uint8_t zeros[FORMAT_PADDING];
 	TRY(buf_append(w->out, zeros, sizeof(zeros)));
 	memcpy(h->magic, FORMAT_MAGIC, sizeof(h->magic));
@@ -341,6 +350,8 @@ static void writer_deinit(struct writer *w)
 	free(w->files);
 	hmap_deinit(&w->known);
 	intern_deinit(&w->text);
+	free(w->text_offset);
+	buf_deinit(&w->text_bytes);
 	buf_deinit(&w->keys);
 	buf_deinit(&w->offsets);
 	buf_deinit(&w->wide);
@@ -352,9 +363,11 @@ static struct err *write_table(struct writer *w)
 {
 	uint32_t empty;
 	TRY(allocate(w));
-	TRY(intern_add(&w->text, "", 0, &empty)); /* offset 0 */
+	TRY(intern_add(&w->text, "", 0, &empty)); /* number 0 */
 	TRY(number_nodes_and_files(w));
 	TRY(number_functions(w));
+	TRY(number_aliases(w));
+	TRY(writer_place_text(w));
 	vote_files(w);
 	TRY(buf_append(w->out, &w->header, sizeof(w->header))); /* its place */
 	TRY(writer_put_blocks(w));

@@ -101,7 +101,7 @@ static uint8_t *put_starts(uint8_t *at, const struct coded_row *rows, unsigned c
 	uint64_t key = rows[0].vaddr, last = rows[count - 1].vaddr - key;
 	unsigned width = format_width(last);
 	uint64_t bitmap_bytes = (last + 7) / 8, packed_bytes = ((uint64_t)width * (count - 1) + 7) / 8;
-	*bitmap_ret = bitmap_bytes <= packed_bytes && bitmap_bytes <= UINT8_MAX;
+	*bitmap_ret = bitmap_bytes <= packed_bytes && bitmap_bytes <= HEAD_STARTS_MAX;
 	if (*bitmap_ret) {
 		*size_ret = (uint8_t)bitmap_bytes;
 		memset(at, 0, bitmap_bytes);
@@ -118,8 +118,64 @@ static uint8_t *put_starts(uint8_t *at, const struct coded_row *rows, unsigned c
 	return pack_end(&packer);
 }
 
-/* The most that a block takes: head, 64 starts of 32 bits, file list, 64 rows of 34 + 33 + 32 + 7 bits. */
-enum { BLOCK_MAX_BYTES = 2048 };
+/* The most that a block takes: head, 32 starts of 32 bits, file list, 32 rows of 31 + 34 + 32 + 6 bits, a packer's slack. */
+enum { BLOCK_MAX_BYTES = 1024 };
+
+/* The widths of a block's fields and how its head says them. */
+struct widths {
+	unsigned node, line, column, file;
+	uint32_t head;
+};
+
+static unsigned width_code(unsigned width)
+{
+	return width < HEAD_WIDTH_MASK ? width : (unsigned)HEAD_WIDTH_MASK;
+}
+
+static struct widths choose_widths(const struct shape *shape, unsigned files)
+{
+	static const uint8_t file_widths[] = {0, 1, 2, 6};
+	unsigned hole = shape->hole ? 1 : 0, no_line = shape->no_line ? 1 : 0, file_code = 0;
+	struct widths w = {.column = format_width(shape->column_max)};
+	if (shape->any_node)
+		w.node = format_width((uint64_t)shape->node_max - shape->node_min + hole);
+	if (shape->any_line)
+		w.line = format_width((uint64_t)(shape->line_max - shape->line_min) + no_line);
+	while (files >> file_widths[file_code])
+		file_code++;
+	w.head = w.node << HEAD_NODE_SHIFT | width_code(w.line) << HEAD_LINE_SHIFT | width_code(w.column) << HEAD_COLUMN_SHIFT |
+		file_code << HEAD_FILE_SHIFT | (hole ? (uint32_t)HEAD_HOLE : 0) | (no_line ? (uint32_t)HEAD_NO_LINE : 0);
+	w.file = file_widths[file_code];
+	if (w.line >= HEAD_WIDTH_MASK)
+		w.line = LINE_WIDEST;
+	if (w.column >= HEAD_WIDTH_MASK)
+		w.column = COLUMN_WIDEST;
+	return w;
+}
+
+/* The minima behind the head's first 4 bytes. Returns where the starts begin. */
+static uint8_t *put_minima(uint8_t *block, const struct shape *shape, uint32_t *head)
+{
+	uint32_t line_min = (uint32_t)(uint64_t)shape->line_min;
+	memcpy(block + 4, &shape->node_min, 4);
+	if (shape->node_min >> 24 || shape->line_min != (int16_t)shape->line_min) {
+		*head |= HEAD_WIDE;
+		memcpy(block + 8, &line_min, 4);
+		return block + FORMAT_BLOCK_WIDE_HEAD;
+	}
+	memcpy(block + 7, &line_min, 2);
+	return block + FORMAT_BLOCK_HEAD;
+}
+
+static struct err *begin_block(struct writer *w, uint64_t vaddr)
+{
+	uint64_t key = vaddr - w->header.base_vaddr;
+	uint32_t offset = (uint32_t)(w->out->len - w->start - w->header.blocks_offset);
+	TRY(buf_append(&w->keys, &key, sizeof(key)));
+	TRY(buf_append(&w->offsets, &offset, sizeof(offset)));
+	w->header.block_count++;
+	return buf_reserve(w->out, BLOCK_MAX_BYTES);
+}
 
 static struct err *put_block(struct writer *w, const struct coded_row *rows, unsigned count)
 {
@@ -128,44 +184,30 @@ static struct err *put_block(struct writer *w, const struct coded_row *rows, uns
 		shape_add(&shape, &rows[i]);
 	struct file_list list;
 	list_files(rows, count, &list);
-	unsigned hole = shape.hole ? 1 : 0, no_line = shape.no_line ? 1 : 0;
-	unsigned node_width = shape.any_node ? format_width((uint64_t)shape.node_max - shape.node_min + hole) : 0;
-	unsigned line_width = shape.any_line ? format_width((uint64_t)(shape.line_max - shape.line_min) + no_line) : 0;
-	unsigned column_width = format_width(shape.column_max), file_width = format_width(list.count);
-	/* a block of nothing but rows without a line needs the code 0 all the same */
-	uint32_t head = node_width << WIDTH_NODE_SHIFT | line_width << WIDTH_LINE_SHIFT | column_width << WIDTH_COLUMN_SHIFT |
-		file_width << WIDTH_FILE_SHIFT | (hole ? (uint32_t)BLOCK_HOLE : 0) | (no_line ? (uint32_t)BLOCK_NO_LINE : 0);
-
-	uint64_t key = rows[0].vaddr - w->header.base_vaddr;
-	uint32_t offset = (uint32_t)(w->out->len - w->start - w->header.blocks_offset);
-	TRY(buf_append(&w->keys, &key, sizeof(key)));
-	TRY(buf_append(&w->offsets, &offset, sizeof(offset)));
-	TRY(buf_reserve(w->out, BLOCK_MAX_BYTES));
-	uint8_t *block = w->out->data + w->out->len;
+	struct widths widths = choose_widths(&shape, list.count);
+	TRY(begin_block(w, rows[0].vaddr));
+	uint8_t *block = w->out->data + w->out->len, *at = put_minima(block, &shape, &widths.head), starts;
 	bool bitmap;
-	uint8_t *at = put_starts(block + FORMAT_BLOCK_HEAD, rows, count, &bitmap, &block[13]);
-	head |= bitmap ? (uint32_t)BLOCK_BITMAP : 0;
-	uint32_t line_min = (uint32_t)(uint64_t)shape.line_min;
+	at = put_starts(at, rows, count, &bitmap, &starts);
+	uint32_t head = widths.head | (bitmap ? (uint32_t)HEAD_BITMAP : 0) | (count - 1) << HEAD_ROWS_SHIFT |
+		(uint32_t)starts << HEAD_STARTS_SHIFT;
 	memcpy(block, &head, 4);
-	memcpy(block + 4, &shape.node_min, 4);
-	memcpy(block + 8, &line_min, 4);
-	block[12] = (uint8_t)(count - 1);
-	if (file_width) {
+	if (widths.file) {
 		*at++ = (uint8_t)list.count;
 		memcpy(at, list.files, list.count * sizeof(list.files[0]));
 		at += list.count * sizeof(list.files[0]);
 	}
 	struct packer packer = {.at = at};
+	unsigned hole = shape.hole ? 1 : 0, no_line = shape.no_line ? 1 : 0;
 	for (unsigned i = 0; i < count; i++) {
 		const struct coded_row *row = &rows[i];
 		bool line = !row->hole && !row->no_line;
-		pack(&packer, row->hole ? 0 : row->node - shape.node_min + (uint64_t)hole, node_width);
-		pack(&packer, line ? (uint64_t)(row->line - shape.line_min) + no_line : 0, line_width);
-		pack(&packer, row->hole ? 0 : row->column, column_width);
-		pack(&packer, list.codes[i], file_width);
+		pack(&packer, row->hole ? 0 : row->node - shape.node_min + hole, widths.node);
+		pack(&packer, line ? (uint64_t)(row->line - shape.line_min) + no_line : 0, widths.line);
+		pack(&packer, row->hole ? 0 : row->column, widths.column);
+		pack(&packer, list.codes[i], widths.file);
 	}
 	w->out->len = (size_t)(pack_end(&packer) - w->out->data);
-	w->header.block_count++;
 	return NULL;
 }
 
@@ -200,6 +242,23 @@ struct err *writer_put_blocks(struct writer *w)
 	return buf_append(w->out, zeros, sizeof(zeros));
 }
 
+/* A block has at most BLOCK_MAX_BYTES, so that 15 of them are within 16 bits. */
+static struct err *put_group_offsets(struct writer *w, size_t first)
+{
+	uint32_t base, offset;
+	memcpy(&base, w->offsets.data + first * 4, 4);
+	TRY(buf_append(w->out, &base, sizeof(base)));
+	for (size_t i = first; i < first + FORMAT_GROUP; i++) {
+		uint16_t from_base = 0;
+		if (i < w->header.block_count) {
+			memcpy(&offset, w->offsets.data + i * 4, 4);
+			from_base = (uint16_t)(offset - base);
+		}
+		TRY(buf_append(w->out, &from_base, sizeof(from_base)));
+	}
+	return NULL;
+}
+
 struct err *writer_put_index(struct writer *w)
 {
 	struct table_header *h = &w->header;
@@ -211,6 +270,9 @@ struct err *writer_put_index(struct writer *w)
 	static const uint8_t ones[8] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 	for (size_t i = 0; i < (h->block_count + FORMAT_GROUP - UINT64_C(1)) / FORMAT_GROUP * FORMAT_GROUP; i++)
 		TRY(buf_append(w->out, i < h->block_count ? w->keys.data + i * 8 : ones, h->key_bytes));
-	return writer_put_section(w, &w->offsets, &h->offsets_offset);
+	TRY(writer_begin_section(w, &h->offsets_offset));
+	for (size_t i = 0; i < h->block_count; i += FORMAT_GROUP)
+		TRY(put_group_offsets(w, i));
+	return NULL;
 }
 

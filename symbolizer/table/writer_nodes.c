@@ -167,7 +167,7 @@ static struct err *put_concrete(struct writer *w, const struct node_plan *plan, 
 		uint32_t name;
 		TRY(writer_text(w, w->in->aliases[node->alias_first + i], &name));
 		pack(&p->aliases, i + 1 == node->alias_count, p->alias_width[ALIAS_LAST]);
-		pack(&p->aliases, name, p->alias_width[ALIAS_NAME]);
+		pack(&p->aliases, w->text_offset[name], p->alias_width[ALIAS_NAME]);
 		p->alias_count++;
 	}
 	return NULL;
@@ -187,7 +187,7 @@ static struct err *measure_aliases(struct writer *w, uint64_t *count_ret, uint32
 			return err_new(ERR_LIMIT, "table: node %u: more than 4 Gi aliases", w->node_order[n]);
 		for (uint32_t i = 0; i < node->alias_count; i++) {
 			TRY(writer_text(w, w->in->aliases[node->alias_first + i], &name));
-			name_max = name > name_max ? name : name_max;
+			name_max = w->text_offset[name] > name_max ? w->text_offset[name] : name_max;
 		}
 	}
 	*count_ret = count;

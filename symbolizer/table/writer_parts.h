@@ -43,7 +43,9 @@ struct writer {
 	uint32_t file_count;
 
 	struct hmap known; /* functions by name and start_line, before that files by dir and base */
-	struct intern text;
+	struct intern text;	/* numbers of texts are what functions, files and aliases have until.. */
+	uint32_t *text_offset;	/* .. writer_put_text gave each its place */
+	struct buf text_bytes;
 	struct buf keys; /* u64 per block */
 	struct buf offsets, wide, concretes, aliases;
 };
@@ -120,9 +122,11 @@ struct err *writer_begin_section(struct writer *w, uint32_t *offset_ret) MUST_US
 struct err *writer_put_section(struct writer *w, const struct buf *bytes, uint32_t *offset_ret) MUST_USE;
 /* Fills in a packed array's count and widths. */
 void writer_describe(struct format_array *array, uint32_t count, const uint8_t *widths, unsigned fields);
-/* The offset that a text of the input has in the table. */
+/* The number of a text of the input. */
 struct err *writer_text(struct writer *w, uint32_t input_offset, uint32_t *ret) MUST_USE;
 
+/* writer_text.c: gives all texts their places in text_bytes. */
+struct err *writer_place_text(struct writer *w) MUST_USE;
 /* writer_blocks.c: sections blocks, top, keys, offsets. */
 struct err *writer_put_blocks(struct writer *w) MUST_USE;
 struct err *writer_put_index(struct writer *w) MUST_USE;
