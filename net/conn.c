@@ -67,6 +67,8 @@ static void arm_timer(struct net_conn *conn)
 
 	if (conn->write_deadline_ns && (at == 0 || conn->write_deadline_ns < at))
 		at = conn->write_deadline_ns;
+	if (conn->stall_deadline_ns && (at == 0 || conn->stall_deadline_ns < at))
+		at = conn->stall_deadline_ns;
 	if (at == 0 || (conn->timer_at_ns && conn->timer_at_ns <= at))
 		return;
 	uint64_t now = net_now_ns();
@@ -130,7 +132,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	conn->timer_at_ns = 0;
 	net_conn_enter(conn);
-	if (conn->write_deadline_ns && conn->write_deadline_ns <= now) {
+	bool stuck = conn->write_deadline_ns && conn->write_deadline_ns <= now;
+	stuck |= conn->stall_deadline_ns && conn->stall_deadline_ns <= now;
+	if (stuck) {
 		net_count(conn->shard, NET_TIMEOUTS_WRITE, 1);
 		net_conn_kill(conn);
 	} else if (conn->read_deadline_ns && conn->read_deadline_ns <= now) {
@@ -264,7 +268,7 @@ static bool choose_protocol(struct net_conn *conn)
 	bool http2 = memcmp(first, preface, (size_t)len) == 0;
 	if (http2 && len < PREFACE_BYTES)
 		return false;
-	conn->protocol = &net_protocol_http1;
+	conn->protocol = http2 ? &net_protocol_h2 : &net_protocol_http1;
 	struct err *e = conn->protocol->open(conn);
 	if (e) {
 		err_free(e);

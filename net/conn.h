@@ -62,6 +62,7 @@ struct net_conn {
 
 	enum net_wait wait;
 	uint64_t read_deadline_ns, write_deadline_ns; /* 0: none */
+	uint64_t stall_deadline_ns;		      /* HTTP/2: streams have data but no credit; 0: none */
 	uint64_t timer_at_ns;			      /* 0: not armed */
 	struct event *timer;
 	uint64_t charged;
