@@ -2,6 +2,7 @@
 #include "tests/net/fixture.h"
 
 #include "base/digest.h"
+#include "net/grpc.h"
 #include "net/router.h"
 
 #include <stdatomic.h>
@@ -335,11 +336,174 @@ static const struct net_route routes[] = {
 	{NET_GET, "/query", query_head, "query"},
 };
 
+/* ---- gRPC ---- */
+
+struct grpc_state {
+	struct fixture *fixture;
+	uint64_t left;
+};
+
+static void grpc_open(struct net_grpc_call *call, void *user)
+{
+	struct grpc_state *state = calloc(1, sizeof(*state));
+
+	if (!state)
+		abort();
+	state->fixture = user;
+	net_grpc_set_user(call, state);
+}
+
+static struct grpc_state *grpc_state_of(struct net_grpc_call *call)
+{
+	return net_grpc_user(call);
+}
+
+static void grpc_cancel(struct net_grpc_call *call)
+{
+	saw(&grpc_state_of(call)->fixture->seen.aborts, 1);
+}
+
+static void grpc_free(void *user)
+{
+	struct grpc_state *state = user;
+
+	if (state)
+		saw(&state->fixture->seen.frees, 1);
+	free(state);
+}
+
+static void grpc_echo(struct net_grpc_call *call, struct buf *message)
+{
+	struct buf copy = *message;
+
+	*message = (struct buf){0};
+	saw(&grpc_state_of(call)->fixture->seen.body_bytes, copy.len);
+	(void)net_grpc_send(call, &copy);
+}
+
+static void grpc_done(struct net_grpc_call *call)
+{
+	saw(&grpc_state_of(call)->fixture->seen.ends, 1);
+	net_grpc_finish(call, NET_GRPC_OK, NULL);
+}
+
+static void grpc_fail(struct net_grpc_call *call, struct buf *message)
+{
+	(void)message;
+	net_grpc_finish(call, NET_GRPC_FAILED_PRECONDITION, "5% n\xc3\xa4h\n");
+}
+
+static uint64_t number_of(const struct buf *message)
+{
+	char text[32] = "";
+
+	memcpy(text, message->data, message->len < sizeof(text) - 1 ? message->len : sizeof(text) - 1);
+	return strtoull(text, NULL, 10);
+}
+
+static void grpc_sleep(struct net_grpc_call *call, struct buf *message)
+{
+	net_grpc_set_timer(call, number_of(message));
+}
+
+static void grpc_timer(struct net_grpc_call *call)
+{
+	struct buf text = {0};
+
+	saw(&grpc_state_of(call)->fixture->seen.timers, 1);
+	MUST(buf_append(&text, "slept", 5));
+	(void)net_grpc_send(call, &text);
+	net_grpc_finish(call, NET_GRPC_OK, NULL);
+}
+
+static void grpc_flood_on(struct net_grpc_call *call)
+{
+	struct grpc_state *state = grpc_state_of(call);
+	bool more = true;
+
+	while (state->left > 0 && more) {
+		struct buf text = {0};
+		fill(&text, 0, 10000);
+		state->left--;
+		more = net_grpc_send(call, &text);
+	}
+	if (state->left == 0)
+		net_grpc_finish(call, NET_GRPC_OK, NULL);
+}
+
+static void grpc_writable(struct net_grpc_call *call)
+{
+	saw(&grpc_state_of(call)->fixture->seen.writable, 1);
+	grpc_flood_on(call);
+}
+
+static void grpc_flood(struct net_grpc_call *call, struct buf *message)
+{
+	grpc_state_of(call)->left = number_of(message);
+	grpc_flood_on(call);
+}
+
+static void grpc_thread_post(struct net_request *request, void *arg)
+{
+	struct net_grpc_call *call = net_grpc_call_of(request);
+	struct buf text = {0};
+
+	(void)arg;
+	if (net_request_is_gone(request))
+		saw(&grpc_state_of(call)->fixture->seen.late_posts, 1);
+	MUST(buf_append(&text, "thread", 6));
+	(void)net_grpc_send(call, &text);
+	net_grpc_finish(call, NET_GRPC_OK, NULL);
+}
+
+static void grpc_thread_job(void *arg)
+{
+	struct net_request *request = arg;
+	struct fixture *fixture = grpc_state_of(net_grpc_call_of(request))->fixture;
+
+	while (atomic_load(&fixture->hold_workers))
+		(void)usleep(1000);
+	net_request_post(request, grpc_thread_post, NULL);
+	net_request_unref(request);
+}
+
+static void grpc_thread(struct net_grpc_call *call, struct buf *message)
+{
+	struct net_request *request = net_grpc_request(call);
+
+	(void)message;
+	if (net_pool_submit(grpc_state_of(call)->fixture->pool, grpc_thread_job, net_request_ref(request)))
+		return;
+	net_request_unref(request);
+	net_grpc_finish(call, NET_GRPC_UNAVAILABLE, "the pool is full");
+}
+
+#define GRPC_COMMON .on_open = grpc_open, .on_cancel = grpc_cancel, .on_free = grpc_free
+
+static const struct net_grpc_method grpc_methods[] = {
+	{.path = "/test.Test/Echo", .unary = true, .on_message = grpc_echo, .on_half_close = grpc_done, GRPC_COMMON},
+	{.path = "/test.Test/Small",
+		.unary = true,
+		.message_max = 100,
+		.on_message = grpc_echo,
+		.on_half_close = grpc_done,
+		GRPC_COMMON},
+	{.path = "/test.Test/Chat", .on_message = grpc_echo, .on_half_close = grpc_done, GRPC_COMMON},
+	{.path = "/test.Test/Fail", .unary = true, .on_message = grpc_fail, GRPC_COMMON},
+	{.path = "/test.Test/Sleep", .unary = true, .on_message = grpc_sleep, .on_timer = grpc_timer, GRPC_COMMON},
+	{.path = "/test.Test/Flood", .unary = true, .on_message = grpc_flood, .on_writable = grpc_writable, GRPC_COMMON},
+	{.path = "/test.Test/Thread", .unary = true, .on_message = grpc_thread, GRPC_COMMON},
+};
+
 static void on_head(struct net_request *request, void *user)
 {
 	struct fixture *fixture = user;
 
 	saw(&fixture->seen.heads, 1);
+	if (net_grpc_is(request)) {
+		net_grpc_dispatch(grpc_methods, ARRAY_SIZE(grpc_methods), request, user);
+		return;
+	}
 	net_route_dispatch(routes, ARRAY_SIZE(routes), request, user);
 }
 

@@ -38,6 +38,8 @@ struct fixture {
  *   GET  /nothing              a handler that forgets to answer
  *   GET  /p/{a}/q/{b}          "<a>|<b>"
  *   GET  /query                the value of ?x=
+ * and gRPC: /test.Test/Echo, Small (100 bytes at most), Chat (bidirectional echo), Fail, Sleep (ms as text), Flood (messages of
+ * 10,000 bytes, their number as text), Thread.
  */
 void fixture_start(struct fixture *fixture, const struct net_limits *limits, unsigned loops);
 /** As fixture_start, on an address of the caller's. */
