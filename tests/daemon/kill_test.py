@@ -69,7 +69,7 @@ class Uploader(threading.Thread):
         if answer.status != 202:
             raise AssertionError("%d %s" % (answer.status, answer.body))
         self.finished[file_id(content)] = answer.json["job_id"]
-        del self.offsets[upload]
+        self.offsets.pop(upload, None)  # nothing is there when the acknowledgement of the last chunk was lost
 
 
 def check(daemon, uploaders, content, addresses, expected):
