@@ -187,6 +187,10 @@ static struct err *add_rule(scmp_filter_ctx filter, uint32_t action, int call, u
 	return result ? seccomp_error(result, call_name(call)) : NULL;
 }
 
+/* As libseccomp's SCMP_An macros, which leave a member out. */
+#define ARG_IS(number, value) {.arg = number, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)(value)}
+#define ARG_BITS(number, mask, value)                                                              \
+	{.arg = number, .op = SCMP_CMP_MASKED_EQ, .datum_a = (scmp_datum_t)(mask), .datum_b = (scmp_datum_t)(value)}
 #define RULE(filter, action, call, ...)                                                            \
 	add_rule(filter, action, call, sizeof((struct scmp_arg_cmp[]){__VA_ARGS__}) / sizeof(struct scmp_arg_cmp), \
 		(struct scmp_arg_cmp[]){__VA_ARGS__})
@@ -201,25 +205,25 @@ enum {
 static struct err *add_checked_calls(scmp_filter_ctx filter)
 {
 	/* Memory that is never executable; anonymous memory only private, so that RLIMIT_DATA counts it. */
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_mmap, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
-		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_PRIVATE | MAP_SHARED, MAP_PRIVATE)));
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_mmap, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
-		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED, MAP_SHARED)));
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_mprotect, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_clone, SCMP_A0(SCMP_CMP_EQ, THREAD_FLAGS)));
-	TRY(RULE(filter, SCMP_ACT_ERRNO(ENOSYS), SYS_clone3, SCMP_A1(SCMP_CMP_GE, 0)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_mmap, ARG_BITS(2, PROT_EXEC, 0),
+		ARG_BITS(3, MAP_PRIVATE | MAP_SHARED, MAP_PRIVATE)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_mmap, ARG_BITS(2, PROT_EXEC, 0),
+		ARG_BITS(3, MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED, MAP_SHARED)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_mprotect, ARG_BITS(2, PROT_EXEC, 0)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_clone, ARG_IS(0, THREAD_FLAGS)));
+	TRY(add_rule(filter, SCMP_ACT_ERRNO(ENOSYS), SYS_clone3, 0, NULL));
 	/* The first pthread_create sets up glibc's two signals of its own, 32 and 33; no other action may change. */
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_rt_sigaction, SCMP_A0(SCMP_CMP_EQ, 32)));
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_rt_sigaction, SCMP_A0(SCMP_CMP_EQ, 33)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_rt_sigaction, ARG_IS(0, 32)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_rt_sigaction, ARG_IS(0, 33)));
 	/* stdio and the dynamic loader ask what a descriptor is: an error serves them. */
-	TRY(RULE(filter, SCMP_ACT_ERRNO(ENOTTY), SYS_ioctl, SCMP_A1(SCMP_CMP_EQ, TCGETS)));
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_newfstatat, SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)));
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_fcntl, SCMP_A1(SCMP_CMP_EQ, F_GETFL)));
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_prctl, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)));
+	TRY(RULE(filter, SCMP_ACT_ERRNO(ENOTTY), SYS_ioctl, ARG_IS(1, TCGETS)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_newfstatat, ARG_BITS(3, AT_EMPTY_PATH, AT_EMPTY_PATH)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_fcntl, ARG_IS(1, F_GETFL)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_prctl, ARG_IS(0, PR_SET_NAME)));
 	/* glibc's sysconf asks for the stack's limit; it may not set any. */
-	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_prlimit64, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0)));
+	TRY(RULE(filter, SCMP_ACT_ALLOW, SYS_prlimit64, ARG_IS(0, 0), ARG_IS(2, 0)));
 	/* abort(): a signal to itself. */
-	return RULE(filter, SCMP_ACT_ALLOW, SYS_tgkill, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+	return RULE(filter, SCMP_ACT_ALLOW, SYS_tgkill, ARG_IS(0, (scmp_datum_t)getpid()));
 }
 
 static struct err *add_full_profile(scmp_filter_ctx filter)

@@ -139,6 +139,9 @@ static void do_spin(void)
 		;
 }
 
+/* Keeps clang from leaving out memory that nobody reads. */
+static void *volatile kept;
+
 /* Takes memory until malloc says no, and says so as a parser would. */
 static void do_memory(void)
 {
@@ -147,6 +150,7 @@ static void do_memory(void)
 		if (!block)
 			break;
 		memset(block, 1, 1 << 20);
+		kept = block;
 	}
 	output_failed(&output, err_nomem(), chosen->memory_bytes);
 	_exit(1);
