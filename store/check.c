@@ -16,7 +16,7 @@ struct check {
 	const struct store_verifier *verifier;
 	const struct store_check_report *report;
 	struct store_counts counts;
-	bool quiet; /* count only: store_stat */
+	bool quick; /* count entries only: store_stat */
 };
 
 static void fault_text(struct check *check, const char *text)
@@ -77,8 +77,6 @@ static struct err *check_file(struct check *check, struct txn *txn, const struct
 	struct store_file file;
 
 	check->counts.files++;
-	if (check->quiet)
-		return NULL;
 	TRY(file_decode(&at->key, &at->value, &file));
 	if (file.build_id.len == 0)
 		return NULL;
@@ -92,8 +90,6 @@ static struct err *check_alias(struct check *check, struct txn *txn, const struc
 	size_t len = at->key.mv_size;
 
 	check->counts.aliases++;
-	if (check->quiet)
-		return NULL;
 	if (len < 6 + FILEID_BYTES || len != 5u + ((const uint8_t *)at->key.mv_data)[4] + FILEID_BYTES)
 		return corrupt(DB_ALIASES, at->key.mv_data, len, "key of a wrong length");
 	struct key file = key_from(&at->key, 0, 4);
@@ -108,7 +104,7 @@ static struct err *check_symbols(struct check *check, struct txn *txn, const str
 	check->counts.symbols++;
 	TRY(set_decode(&at->key, &at->value, &set));
 	check->counts.entries += set.count;
-	if (check->quiet)
+	if (check->quick)
 		return NULL;
 	if (at->key.mv_size > KEY_MAX - SHA256_BYTES)
 		return corrupt(DB_SYMBOLS, at->key.mv_data, at->key.mv_size, "key of a wrong length");
@@ -129,8 +125,6 @@ static struct err *check_table(struct check *check, struct txn *txn, const struc
 	check->counts.tables++;
 	check->counts.table_bytes += at->value.mv_size;
 	check->counts.table_stored_bytes += (at->value.mv_size + 16 + 4095) / 4096 * 4096;
-	if (check->quiet)
-		return NULL;
 	if (at->key.mv_size != SHA256_BYTES)
 		return corrupt(DB_TABLES, at->key.mv_data, at->key.mv_size, "key of a wrong length");
 	TRY(scan_any(txn, DB_REFS, at->key.mv_data, at->key.mv_size, &named));
@@ -146,8 +140,6 @@ static struct err *check_ref(struct check *check, struct txn *txn, const struct 
 	bool found;
 
 	check->counts.table_refs++;
-	if (check->quiet)
-		return NULL;
 	if (at->key.mv_size <= SHA256_BYTES || at->key.mv_size > KEY_MAX)
 		return corrupt(DB_REFS, at->key.mv_data, at->key.mv_size, "key of a wrong length");
 	struct key id = key_from(&at->key, SHA256_BYTES, at->key.mv_size - SHA256_BYTES);
@@ -168,8 +160,6 @@ static struct err *check_job(struct check *check, struct txn *txn, const struct 
 	struct key key = {0};
 
 	check->counts.jobs++;
-	if (check->quiet)
-		return NULL;
 	TRY(job_decode(&at->key, &at->value, &job));
 	key_put_uint(&key, job.state, 1);
 	key_put_uint(&key, job.id, 8);
@@ -198,8 +188,6 @@ static struct err *check_job(struct check *check, struct txn *txn, const struct 
 /* Index keys that end in a job's number. */
 static struct err *check_job_index(struct check *check, struct txn *txn, const struct scan *at)
 {
-	if (check->quiet)
-		return NULL;
 	if (at->key.mv_size < 9)
 		return corrupt(at->db, at->key.mv_data, at->key.mv_size, "key of a wrong length");
 	struct key job = key_from(&at->key, at->key.mv_size - 8, 8);
@@ -212,8 +200,6 @@ static struct err *check_miss(struct check *check, struct txn *txn, const struct
 	struct key age = {0};
 
 	check->counts.misses++;
-	if (check->quiet)
-		return NULL;
 	TRY(miss_decode(&at->key, &at->value, &miss));
 	key_put_uint(&age, miss.last_asked_ms, 8);
 	key_put(&age, at->key.mv_data, at->key.mv_size);
@@ -222,8 +208,6 @@ static struct err *check_miss(struct check *check, struct txn *txn, const struct
 
 static struct err *check_miss_age(struct check *check, struct txn *txn, const struct scan *at)
 {
-	if (check->quiet)
-		return NULL;
 	if (at->key.mv_size <= 8 || at->key.mv_size > KEY_MAX)
 		return corrupt(DB_MISSES_AGE, at->key.mv_data, at->key.mv_size, "key of a wrong length");
 	struct key id = key_from(&at->key, 8, at->key.mv_size - 8);
@@ -236,7 +220,7 @@ static struct err *check_upload(struct check *check, struct txn *txn, const stru
 
 	(void)txn;
 	check->counts.uploads++;
-	return check->quiet ? NULL : upload_decode(&at->key, &at->value, &upload);
+	return upload_decode(&at->key, &at->value, &upload);
 }
 
 static struct err *check_blob(struct check *check, struct txn *txn, const struct scan *at)
@@ -252,8 +236,6 @@ static struct err *check_blob(struct check *check, struct txn *txn, const struct
 
 static struct err *check_blob_id(struct check *check, struct txn *txn, const struct scan *at)
 {
-	if (check->quiet)
-		return NULL;
 	if (at->value.mv_size != SHA256_BYTES)
 		return corrupt(DB_BLOB_IDS, at->key.mv_data, at->key.mv_size, "value of a wrong length");
 	struct key blob = key_from(&at->value, 0, SHA256_BYTES);
@@ -277,21 +259,25 @@ static check_fn *const checks[DB_COUNT] = {
 	[DB_BLOB_IDS] = check_blob_id,
 };
 
+static struct err *check_database(struct check *check, struct txn *txn, enum db db)
+{
+	CLEANUP(scan_end) struct scan scan = {0};
+
+	TRY(scan_begin(txn, db, NULL, 0, &scan));
+	for (;;) {
+		bool found;
+		TRY(scan_next(&scan, &found));
+		if (!found)
+			return NULL;
+		TRY(absorb(check, checks[db](check, txn, &scan)));
+	}
+}
+
 static struct err *check_records(struct check *check, struct txn *txn)
 {
-	for (enum db db = 0; db < DB_COUNT; db++) {
-		CLEANUP(scan_end) struct scan scan = {0};
-		if (!checks[db])
-			continue;
-		TRY(scan_begin(txn, db, NULL, 0, &scan));
-		for (;;) {
-			bool found;
-			TRY(scan_next(&scan, &found));
-			if (!found)
-				break;
-			TRY(absorb(check, checks[db](check, txn, &scan)));
-		}
-	}
+	for (enum db db = 0; db < DB_COUNT; db++)
+		if (checks[db])
+			TRY(check_database(check, txn, db));
 	return NULL;
 }
 
@@ -452,23 +438,54 @@ static struct err *count_jobs(struct txn *txn, struct store_stat *ret)
 	}
 }
 
+/* What LMDB knows by itself, without a walk; entries and originals are walked. */
+static struct err *count_all(struct check *check, struct txn *txn)
+{
+	struct store_counts *counts = &check->counts;
+	const struct {
+		enum db db;
+		uint64_t *count;
+	} plain[] = {
+		{DB_FILES, &counts->files},
+		{DB_ALIASES, &counts->aliases},
+		{DB_TABLES, &counts->tables},
+		{DB_REFS, &counts->table_refs},
+		{DB_JOBS, &counts->jobs},
+		{DB_MISSES, &counts->misses},
+		{DB_UPLOADS, &counts->uploads},
+	};
+	struct table_totals totals;
+	MDB_stat pages;
+
+	for (size_t i = 0; i < ARRAY_SIZE(plain); i++)
+		TRY(txn_count(txn, plain[i].db, plain[i].count));
+	TRY(tables_totals(txn, &totals));
+	TRY(err_from_lmdb(mdb_stat(txn->txn, txn->generation->dbi[DB_TABLES], &pages), "stat"));
+	counts->table_bytes = totals.bytes;
+	counts->table_stored_bytes =
+		(uint64_t)(pages.ms_branch_pages + pages.ms_leaf_pages + pages.ms_overflow_pages) * pages.ms_psize;
+	TRY(check_database(check, txn, DB_SYMBOLS));
+	return check_database(check, txn, DB_BLOBS);
+}
+
 struct err *store_stat(struct store *store, struct store_stat *ret)
 {
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
-	struct check check = {.store = store, .quiet = true};
+	struct check check = {.store = store, .quick = true};
 	struct store_stat stat = {.schema_version = store->schema_version};
 	MDB_envinfo info;
 	MDB_stat pages;
 	uint64_t free;
 
 	TRY(store_read_begin(store, &read));
-	TRY(check_records(&check, &read->txn));
+	TRY(count_all(&check, &read->txn));
 	TRY(count_jobs(&read->txn, &stat));
 	TRY(free_pages(&read->txn, &free));
 	MDB_env *env = read->txn.generation->env;
 	TRY(err_from_lmdb(mdb_env_info(env, &info), "stat"));
 	TRY(err_from_lmdb(mdb_env_stat(env, &pages), "stat"));
 	stat.counts = check.counts;
+	stat.counts.faults = 0;
 	stat.file_bytes = env_file_bytes(read->txn.generation);
 	stat.free_bytes = free * pages.ms_psize;
 	stat.used_bytes = stat.file_bytes - stat.free_bytes;

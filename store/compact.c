@@ -16,11 +16,12 @@
  *   3 switch    then by the writer itself, between two groups: the rest, fsync, the link, and the new generation is the
  *               store's. Readers of the old one finish on it.
  *
- * Begins when the file is over 1.6 times the live bytes and as many bytes were written since the last one as half of
- * what is live (so that copying at most trebles what is written, and a store that is not written to is left alone), or, when no
- * command came for half a second, over 1.5 times. Commits are not held up, until the next table could take the file past
- * twice the live bytes: then they wait for the end of it. Not below a floor (compact_floor_bytes; when idle a quarter of
- * it), nor above 16 GiB live (store_gc does that on demand), nor without room on the disk.
+ * Begins when the file is over 1.6 times the live bytes and half as many bytes as are live were written since the last
+ * one (so that copying at most trebles what is written, and a store that nobody writes to is left alone), or, when no
+ * command came for half a second, over 1.5 times. Commits are not held up by it, until one takes the file past twice the
+ * live bytes: that one is acknowledged after the end of the compaction, so that the mark holds whenever a writing
+ * function returns. Not below a floor (compact_floor_bytes; when idle a quarter of it), nor above 16 GiB live (store_gc does
+ * that on demand), nor without room on the disk; above 1 GiB live the mark waits until half of it was written.
  *
  * A crash at any moment leaves the link on a whole generation: the new one is synced before the link moves, and holds all
  * that was acknowledged. Leftovers are removed at the next open.
@@ -40,9 +41,10 @@
 enum {
 	PASSES_MAX = 8,
 	CATCH_UP_BYTES = 8 << 20,   /* what the writer does itself */
-	TRANSACTION_BYTES = 64 << 20, /* of catching up, to bound its memory */
+	TRANSACTION_BYTES = 8 << 20, /* of catching up, to bound its memory */
 	NOTES_MAX = 256 << 20,	    /* bytes of noted keys: past it the compaction is given up */
 };
+static const uint64_t LIVE_SMALL = 1ull << 30; /* copied in a second or two */
 static const uint64_t LIVE_MAX = 16ull << 30;
 
 /* Notes are db u8, key length u8, key. */
@@ -218,7 +220,6 @@ static struct err *compaction_begin(struct store *store)
 	c->store = store;
 	c->from = store->generation;
 	store->written_since_compaction = 0;
-	store->largest_since_compaction = 0;
 	if (fstatvfs(store->dir_fd, &disk))
 		return err_os(errno, "%s", store->data_dir);
 	if ((uint64_t)disk.f_bavail * disk.f_frsize < store->live_bytes + store->live_bytes / 4 + (64u << 20))
@@ -297,20 +298,34 @@ static bool thread_is_done(struct compaction *c)
 void compaction_step(struct store *store, bool idle)
 {
 	uint64_t file = env_file_bytes(store->generation), live = store->live_bytes;
-	uint64_t next = store->largest_since_compaction > live / 16 ? store->largest_since_compaction : live / 16;
 	uint64_t floor = store->options.compact_floor_bytes;
-	bool full = file > floor && file + next > 2 * live;
 
 	if (store->compaction) {
-		if (full)
-			err_free(compaction_run(store));
-		else if (thread_is_done(store->compaction))
+		if (thread_is_done(store->compaction))
 			err_free(compaction_advance(store));
 		return;
 	}
-	if (live > LIVE_MAX || store->written_since_compaction == 0 || !store->generation)
+	if (live > LIVE_MAX || store->written_since_compaction == 0)
 		return;
 	bool worth = store->written_since_compaction >= live / 2;
 	if ((file > floor && file > live / 10 * 16 && worth) || (idle && file > floor / 4 && file > live / 2 * 3))
 		err_free(compaction_begin(store));
+}
+
+void compaction_hold_mark(struct store *store)
+{
+	/* Twice: what was committed while one was under way can leave its file over the mark as well. */
+	for (int i = 0; i < 2; i++) {
+		uint64_t file = env_file_bytes(store->generation), live = store->live_bytes;
+		if (file <= store->options.compact_floor_bytes || file <= 2 * live)
+			return;
+		bool worth = live <= LIVE_SMALL || (live <= LIVE_MAX && store->written_since_compaction >= live / 2);
+		if (!store->compaction && !worth)
+			return;
+		struct err *e = compaction_run(store);
+		if (e) {
+			err_free(e);
+			return;
+		}
+	}
 }

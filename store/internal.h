@@ -127,7 +127,6 @@ struct store {
 	struct compaction *compaction;	  /* NULL: none is under way */
 	uint64_t live_bytes;		  /* of all tables */
 	uint64_t written_since_compaction; /* table bytes */
-	uint64_t largest_since_compaction; /* of one table */
 
 	atomic_uint_fast64_t commits, commands, commit_failures, compactions; /* counters: relaxed */
 
@@ -221,6 +220,8 @@ struct err *writer_run(struct store *store, command_fn *run, void *arg, size_t b
 
 /** Between groups: begins, goes on with or ends a compaction, as the file's size and @p idle want it. */
 void compaction_step(struct store *store, bool idle);
+/** After a group's commit, before it is acknowledged: ends a compaction when the file is over twice the live bytes. */
+void compaction_hold_mark(struct store *store);
 /** Compacts to the end, while nothing else is committed. */
 struct err *compaction_run(struct store *store) MUST_USE;
 /** Stops one that is under way and removes what it made. */

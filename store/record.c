@@ -368,7 +368,7 @@ struct err *job_decode(const MDB_val *key, const MDB_val *value, struct store_jo
 	ret->source = (enum store_source)reader_u8(&r);
 	ret->rank = reader_u8(&r);
 	ret->attempts = reader_u32(&r);
-	uint8_t flags = reader_u8(&r);
+	uint64_t flags = in_range(&r, reader_u8(&r), 0, FLAG_FILE_ID | FLAG_TABLE);
 	ret->has_file_id = (flags & FLAG_FILE_ID) != 0;
 	ret->has_table = (flags & FLAG_TABLE) != 0;
 	decode_bytes(&r, ret->file_id.bytes, FILEID_BYTES);
@@ -434,7 +434,7 @@ struct err *upload_decode(const MDB_val *key, const MDB_val *value, struct store
 	ret->role = (enum store_role)in_range(&r, reader_u8(&r), STORE_ROLE_RUNTIME, STORE_ROLE_SUPPLEMENT);
 	ret->size = reader_u64(&r);
 	decode_bytes(&r, ret->sha256.bytes, SHA256_BYTES);
-	ret->has_file_id = (reader_u8(&r) & FLAG_FILE_ID) != 0;
+	ret->has_file_id = in_range(&r, reader_u8(&r), 0, FLAG_FILE_ID) == FLAG_FILE_ID;
 	decode_bytes(&r, ret->file_id.bytes, FILEID_BYTES);
 	decode_build_id(&r, &ret->build_id);
 	ret->offset = in_range(&r, reader_u64(&r), 0, ret->size);

@@ -50,7 +50,7 @@ static void options_fill(struct store_options *o)
 	if (!o->readers_max)
 		o->readers_max = 1024;
 	if (!o->compact_floor_bytes)
-		o->compact_floor_bytes = 64u << 20;
+		o->compact_floor_bytes = 16u << 20;
 }
 
 const struct store_options *store_limits(const struct store *store)

@@ -66,7 +66,7 @@ struct store_options {
 	uint32_t jobs_kept; /* done and failed jobs that are remembered: 100000 */
 	uint32_t misses_max; /* unknown IDs that are remembered: 100000 */
 	uint32_t readers_max; /* reads at once in all processes: 1024 */
-	uint64_t compact_floor_bytes; /* a data file up to this size is left alone (when idle: up to a quarter): 64 MiB */
+	uint64_t compact_floor_bytes; /* a data file up to this size is left alone (when idle: up to a quarter): 16 MiB */
 	bool read_only; /* beside a running daemon: no lock, no writing function works */
 };
 
@@ -282,7 +282,7 @@ struct store_stat {
 	uint64_t commits, commands, commit_failures; /* since this process opened it */
 	uint64_t compactions;
 };
-/** O(records), without reading tables. */
+/** Counts are exact; O(sets of entries + originals + jobs), without reading tables. table_stored_bytes counts whole pages. */
 struct err *store_stat(struct store *store, struct store_stat *ret) MUST_USE;
 
 #endif

@@ -147,11 +147,8 @@ static void commit_group(struct store *store, struct txn *txn, struct command *g
 	}
 	atomic_fetch_add_explicit(&store->commits, 1, memory_order_relaxed);
 	for (struct command *c = group; c; c = c->next) {
-		if (!c->finished) {
+		if (!c->finished)
 			store->written_since_compaction += c->bytes;
-			if (c->bytes > store->largest_since_compaction)
-				store->largest_since_compaction = c->bytes;
-		}
 		c->finished = true;
 	}
 }
@@ -259,6 +256,7 @@ static void *writer_main(void *arg)
 		(void)pthread_mutex_unlock(&store->queue_mutex);
 		if (group) {
 			run_group(store, group);
+			compaction_hold_mark(store);
 			complete(store, group);
 			compaction_step(store, false);
 		}
