@@ -101,11 +101,13 @@ static void note_reason(struct build *b, const char *reason)
 
 /* ---- load ---- */
 
-static struct err *open_image(const struct build_image *image, struct elffile **ret)
+static struct err *open_image(const struct build_options *options, const struct build_image *image, struct elffile **ret)
 {
+	const struct elffile_limits limits = {.section_bytes = options->memory_max, .total_bytes = options->memory_max};
+
 	if (!image->bytes)
 		return NULL;
-	TRY(elffile_open(image->bytes, image->len, image->name ? image->name : "input", NULL, ret));
+	TRY(elffile_open(image->bytes, image->len, image->name ? image->name : "input", &limits, ret));
 	if (elffile_type(*ret) == ET_REL)
 		return err_new(ERR_UNSUPPORTED, "%s: a relocatable file", elffile_name(*ret));
 	return NULL;
@@ -134,8 +136,8 @@ static bool has_dwarf(const struct elffile *file)
 
 static struct err *open_files(struct build *b)
 {
-	TRY(open_image(&b->options->binary, &b->binary));
-	TRY(open_image(&b->options->debug, &b->debug));
+	TRY(open_image(b->options, &b->options->binary, &b->binary));
+	TRY(open_image(b->options, &b->options->debug, &b->debug));
 	if (!b->binary && !b->debug)
 		return err_new(ERR_INVALID, "no image to build from");
 	TRY(check_build_ids(b));

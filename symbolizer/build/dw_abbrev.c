@@ -405,14 +405,14 @@ static void run_skip(const struct dw_unit *unit, struct dw_op op, struct reader 
 
 void dw_skip_die(const struct dw_unit *unit, const struct dw_abbrev *abbrev, struct reader *r)
 {
-	const struct dw_op *ops = unit->abbrevs->ops.items + abbrev->skip_first;
+	const struct dw_op *ops = unit->abbrevs->ops.items;
 
 	if (abbrev->is_fixed) {
 		reader_skip(r, abbrev->fixed_bytes);
 		return;
 	}
 	for (uint32_t i = 0; i < abbrev->skip_count; i++)
-		run_skip(unit, ops[i], r);
+		run_skip(unit, ops[abbrev->skip_first + i], r);
 }
 
 /* Reads one value; blocks have none, and are stepped over. */
@@ -449,7 +449,7 @@ static struct dw_value read_value(const struct dw_unit *unit, uint64_t form, str
 
 void dw_read_die(const struct dw_unit *unit, const struct dw_abbrev *abbrev, struct reader *r, struct dw_die *ret)
 {
-	const struct dw_op *ops = unit->abbrevs->ops.items + abbrev->read_first;
+	const struct dw_op *ops = unit->abbrevs->ops.items; /* NULL when the whole table has none */
 
 	ret->present = 0;
 	if (abbrev->kind == DW_KIND_PLAIN) {
@@ -457,19 +457,20 @@ void dw_read_die(const struct dw_unit *unit, const struct dw_abbrev *abbrev, str
 		return;
 	}
 	for (uint32_t i = 0; i < abbrev->read_count; i++) {
-		if (ops[i].kind != OP_READ) {
-			run_skip(unit, ops[i], r);
+		struct dw_op op = ops[abbrev->read_first + i];
+		if (op.kind != OP_READ) {
+			run_skip(unit, op, r);
 			continue;
 		}
-		struct dw_value value = {.form = ops[i].form};
-		if (ops[i].form == DW_FORM_implicit_const)
-			value.value = (uint64_t)unit->abbrevs->constants.items[ops[i].operand];
+		struct dw_value value = {.form = op.form};
+		if (op.form == DW_FORM_implicit_const)
+			value.value = (uint64_t)unit->abbrevs->constants.items[op.operand];
 		else
-			value = read_value(unit, ops[i].form == DW_FORM_indirect ? read_indirect(r) : ops[i].form, r);
+			value = read_value(unit, op.form == DW_FORM_indirect ? read_indirect(r) : op.form, r);
 		/* Both names of the linkage name in one DIE: the first stands. */
-		if ((ret->present >> ops[i].slot) & 1)
+		if ((ret->present >> op.slot) & 1)
 			continue;
-		ret->present |= 1u << ops[i].slot;
-		ret->values[ops[i].slot] = value;
+		ret->present |= 1u << op.slot;
+		ret->values[op.slot] = value;
 	}
 }

@@ -229,7 +229,7 @@ static struct state start_state(const struct line_table *table)
 static struct err *end_sequence(struct dw *dw, const struct elffile *code, struct line_table *table, struct state *state)
 {
 	size_t count = table->raw.count - state->first;
-	const struct line_row *rows = table->raw.items + state->first;
+	const struct line_row *rows = count > 0 ? &table->raw.items[state->first] : NULL;
 
 	if (count > 0 && rows[0].vaddr < state->vaddr && elffile_is_code(code, rows[0].vaddr)) {
 		TRY(ARRAY_ROOM(dw->account, &table->sequences, 1));
