@@ -39,6 +39,17 @@ static struct err *open_store(struct daemon *daemon)
 	return store_open(&options, &daemon->store);
 }
 
+static void job_ended(void *context, const struct store_job *job, const struct ingest_end *end)
+{
+	static const char *const verdicts[] = {
+		[INGEST_DONE] = "done", [INGEST_FAILED] = "failed", [INGEST_RETRY] = "retry", [INGEST_STOPPED] = "stopped"};
+	bool good = end->verdict == INGEST_DONE || end->verdict == INGEST_STOPPED;
+
+	(void)context;
+	log_line(good ? LOG_INFO : LOG_WARN, "job", "id=%llu end=%s files=%u ms=%llu name=\"%s\" reason=\"%s\"",
+		(unsigned long long)job->id, verdicts[end->verdict], end->results, (unsigned long long)end->wall_ms, job->name, end->reason);
+}
+
 static struct err *start_ingest(struct daemon *daemon)
 {
 	const struct settings *settings = daemon->settings;
@@ -51,6 +62,7 @@ static struct err *start_ingest(struct daemon *daemon)
 		.max_table_bytes = settings->limit_table,
 		.max_unpacked_bytes = settings->ingest_unpacked_max,
 		.deadline_ms = settings->ingest_deadline_ms,
+		.ended = job_ended,
 	};
 
 	return ingest_start(daemon->store, &options, &daemon->ingest);

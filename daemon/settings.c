@@ -46,7 +46,7 @@ static const struct config_key keys[] = {
 
 	{"worker.path", NULL, CONFIG_TEXT, AT(worker_path), 0, 0, NULL, "FILE cairn-worker; default: beside cairnd"},
 	{"ingest.workers", NULL, CONFIG_UINT, AT(ingest_workers), 0, 64, "0", "N workers at once; 0: one per two CPUs"},
-	{"ingest.worker_threads", NULL, CONFIG_UINT, AT(ingest_worker_threads), 0, 256, "0",
+	{"ingest.worker_threads", NULL, CONFIG_UINT, AT(ingest_worker_threads), 0, 64, "0",
 		"N threads of each worker; 0: CPUs / workers"},
 	{"ingest.worker_memory", NULL, CONFIG_SIZE, AT(ingest_worker_memory), 64 << 20, UINT64_C(1) << 40, "4G",
 		"SIZE of a worker's memory, then its job fails"},
