@@ -216,17 +216,49 @@ static struct err *map_functions(struct merge *m, const struct unit_result *unit
 	return NULL;
 }
 
-/* A concrete function that DWARF does not name has the symbol's name. */
+/* Itanium C++ and Rust v0 names say more than DW_AT_name does: namespaces, classes, parameters. */
+static bool is_mangled(const char *name, size_t len)
+{
+	return len > 2 && name[0] == '_' && (name[1] == 'Z' || name[1] == 'R');
+}
+
+/*
+ * The linkage name of a function for which DWARF has none or only DW_AT_name: gcc leaves DW_AT_linkage_name out of what has
+ * internal linkage (static functions, lambdas, templates over them), but their symbols have it. NULL: DWARF's name
+ * stands, because a symbol has it too (C), or no symbol is mangled.
+ */
+static const struct symbol *linkage_symbol(struct merge *m, uint64_t vaddr, const char *name)
+{
+	const size_t len = strlen(name);
+	const struct symbol *found = NULL;
+
+	if (is_mangled(name, len))
+		return NULL;
+	if (len == 0)
+		return symbol_at(m, vaddr);
+	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
+		const struct symbols *symbols = m->symbols[t].symbols;
+		if (!symbols)
+			continue;
+		for (size_t i = symbols_at(symbols, vaddr); i < symbols->count && symbols->items[i].vaddr == vaddr; i++) {
+			const struct symbol *symbol = &symbols->items[i];
+			if (symbol->name_len == len && memcmp(symbol->name, name, len) == 0)
+				return NULL;
+			if (!found && is_mangled(symbol->name, symbol->name_len))
+				found = symbol;
+		}
+	}
+	return found;
+}
+
 static struct err *name_concrete(struct merge *m, const struct walk_node *from, struct table_input_node *node)
 {
 	struct table_input_function function = m->functions.items[node->function];
+	const struct symbol *symbol = linkage_symbol(m, from->entry_vaddr, intern_text(&m->text, function.name));
 
-	if (*intern_text(&m->text, function.name) == 0) {
-		const struct symbol *symbol = symbol_at(m, from->entry_vaddr);
-		if (symbol) {
-			TRY(text_of(m, symbol->name, symbol->name_len, &function.name));
-			TRY(function_of(m, function, &node->function));
-		}
+	if (symbol) {
+		TRY(text_of(m, symbol->name, symbol->name_len, &function.name));
+		TRY(function_of(m, function, &node->function));
 	}
 	return add_aliases(m, from->entry_vaddr, function.name, node);
 }
