@@ -261,15 +261,32 @@ static struct err *resolve(struct ingest *ingest, const struct ingest_options *g
 	return NULL;
 }
 
+/* O_TMPFILE, or where the file system has none (overlayfs of older kernels) a name for a moment. */
+static struct err *open_scratch(const char *dir, int *ret)
+{
+	char path[4096];
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
+		if (snprintf(path, sizeof(path), "%s/cairn-scratch-XXXXXX", dir) >= (int)sizeof(path))
+			return err_new(ERR_INVALID, "ingest.scratch_dir is too long");
+		fd = mkostemp(path, O_CLOEXEC);
+		if (fd >= 0)
+			(void)unlink(path);
+	}
+	if (fd < 0)
+		return err_os(errno, "temporary file in %s", dir);
+	*ret = fd;
+	return NULL;
+}
+
 static struct err *start_runner(struct ingest *ingest)
 {
 	struct runner *runner = &ingest->runners[ingest->started];
 	char name[16];
 
 	runner->ingest = ingest;
-	runner->scratch_fd = open(ingest->options.scratch_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (runner->scratch_fd < 0)
-		return err_os(errno, "temporary file in %s", ingest->options.scratch_dir);
+	TRY(open_scratch(ingest->options.scratch_dir, &runner->scratch_fd));
 	(void)pthread_mutex_init(&runner->mutex, NULL);
 	int error = pthread_create(&runner->thread, NULL, runner_main, runner);
 	if (error) {

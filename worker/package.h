@@ -10,7 +10,7 @@
 #include "worker/output.h"
 
 enum {
-	PACKAGE_ENTRIES_MAX = 1 << 20,	/* of any kind, in one archive */
+	PACKAGE_ENTRIES_MAX = 1 << 18,	/* of any kind, in one archive */
 	PACKAGE_ELF_MAX = PROTOCOL_RESULTS_MAX, /* ELF members */
 	PACKAGE_RATIO_MAX = 200,	/* bytes unpacked per packed byte .. */
 	PACKAGE_RATIO_FROM = 64 << 20,	/* .. once so many were unpacked: xz makes 7000 of zeros, 4 to 12 of programs */

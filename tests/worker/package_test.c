@@ -210,3 +210,54 @@ Test(worker_package, an_archive_of_headers_only_is_counted)
 		  "rm -r root/usr; dpkg-deb --root-owner-group -Zxz -b root x.deb >/dev/null");
 	expect_failed("x.deb", &limits, "more than 100000 bytes");
 }
+
+/* A package with a plain data.tar of @p count members with @p len bytes each, all of one name. */
+static void write_many(unsigned count, const char *bytes, size_t len)
+{
+	static char header[512], padded[512];
+	FILE *file = fopen("many.deb", "w");
+	size_t tar_len = (size_t)count * (len ? 1024 : 512) + 1024;
+	unsigned sum = 0;
+
+	cr_assert_not_null(file);
+	(void)fprintf(file, "!<arch>\n%-16s%-12s%-6s%-6s%-8s%-10s`\n2.0\n%-16s%-12s%-6s%-6s%-8s%-10zu`\n", "debian-binary", "0", "0", "0",
+		"100644", "4", "data.tar", "0", "0", "0", "100644", tar_len);
+	memset(header, 0, sizeof(header));
+	(void)snprintf(header, 100, "./a");
+	(void)snprintf(header + 100, 8, "%07o", 0644);
+	(void)snprintf(header + 108, 8, "%07o", 0);
+	(void)snprintf(header + 116, 8, "%07o", 0);
+	(void)snprintf(header + 124, 12, "%011zo", len);
+	(void)snprintf(header + 136, 12, "%011o", 0);
+	header[156] = '0';
+	memcpy(header + 257, "ustar\00000", 8);
+	memset(header + 148, ' ', 8);
+	for (size_t i = 0; i < sizeof(header); i++)
+		sum += (unsigned char)header[i];
+	(void)snprintf(header + 148, 7, "%06o", sum);
+	memset(padded, 0, sizeof(padded));
+	memcpy(padded, bytes, len);
+	for (unsigned i = 0; i < count; i++) {
+		(void)fwrite(header, 1, sizeof(header), file);
+		if (len)
+			(void)fwrite(padded, 1, sizeof(padded), file);
+	}
+	memset(padded, 0, sizeof(padded));
+	(void)fwrite(padded, 1, sizeof(padded), file);
+	(void)fwrite(padded, 1, sizeof(padded), file);
+	cr_assert_eq(fclose(file), 0);
+}
+
+Test(worker_package, too_many_entries_and_too_many_elf_files_are_refused)
+{
+	struct spawn_limits limits = run_limits();
+
+	write_many(PACKAGE_ELF_MAX + 1, "\177ELFxx", 6);
+	expect_failed("many.deb", NULL, "more than 16384 ELF files");
+	write_many(PACKAGE_ENTRIES_MAX + 1, "", 0);
+	expect_failed("many.deb", NULL, "more than 262144 entries");
+	write_many(3, "\177ELFxx", 6);
+	struct spawn_report report = run_package("many.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.skipped, 3);
+}
