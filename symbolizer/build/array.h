@@ -25,6 +25,12 @@ static inline void account_give(struct account *account, uint64_t bytes)
 	atomic_fetch_sub_explicit(&account->held, bytes, memory_order_relaxed);
 }
 
+/** Takes what a buffer (struct buf and the like) has grown from @p before to @p after bytes of room; it is given back when freed. */
+static inline struct err *account_grown(struct account *account, size_t before, size_t after)
+{
+	return after > before ? account_take(account, after - before) : NULL;
+}
+
 /** Grows *items (malloc'd) from *cap to at least @p need items of @p size bytes, doubling. ERR_NOMEM, ERR_LIMIT. */
 struct err *array_grow(struct account *account, void *items, size_t *cap, size_t need, size_t size) MUST_USE;
 /** Frees *items and gives its bytes back. */

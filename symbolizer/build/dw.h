@@ -136,6 +136,7 @@ enum {
 	DW_WORK_FREE = 1 << 20,	    /* added to each of the above */
 	DW_ORIGIN_MAX = 32,	    /* DIEs looked at for one name: abstract origins, specifications */
 	DW_INDIRECT_MAX = 4,	    /* DW_FORM_indirect leading to itself */
+	DW_TEXT_MAX = 64 * 1024,    /* bytes of a name; a longer one counts as none. As SYMBOL_NAME_MAX */
 	DW_LEVELS_MAX = 1 << 16,    /* nested subprograms and inlined calls; lexical blocks do not count */
 };
 
@@ -167,7 +168,7 @@ void dw_skip_die(const struct dw_unit *unit, const struct dw_abbrev *abbrev, str
 /** Reads the attributes that matter of a DIE whose kind is not plain; a plain one is stepped over. As above. */
 void dw_read_die(const struct dw_unit *unit, const struct dw_abbrev *abbrev, struct reader *r, struct dw_die *ret);
 
-/** The text of a string-valued attribute, borrowed from its section; NULL when it leads nowhere or has no end. */
+/** The text of a string-valued attribute, borrowed from its section; NULL when it leads nowhere, has no end or is longer than DW_TEXT_MAX. */
 const char *dw_text(const struct dw *dw, const struct dw_unit *unit, const struct dw_value *value);
 /** True and the address of an address-valued attribute; false: another form, or an index out of range. */
 bool dw_address(const struct dw *dw, const struct dw_unit *unit, const struct dw_value *value, uint64_t *ret);

@@ -475,6 +475,11 @@ static bool is_absolute(const char *path)
 	return path[0] == '/' || (letter && path[1] == ':' && (path[2] == '/' || path[2] == '\\')) || (path[0] == '\\' && path[1] == '\\');
 }
 
+static bool is_too_long(const char *a, const char *b, const char *c)
+{
+	return strnlen(a, LINE_PATH_MAX) + strnlen(b, LINE_PATH_MAX) + strnlen(c, LINE_PATH_MAX) + 2 > LINE_PATH_MAX;
+}
+
 /* Appends a component: one '/' between it and what stands from @p start on. */
 static struct err *join(struct buf *path, size_t start, const char *component)
 {
@@ -500,17 +505,22 @@ struct err *line_table_path(const struct line_table *table, const char *comp_dir
 		return NULL;
 	if (!table->valid || index >= table->files.count || !table->files.items[index].name)
 		return NULL;
-	*found_ret = true;
 	const struct line_file *entry = &table->files.items[index];
 	if (!is_absolute(entry->name)) {
 		/* DWARF 5: directory 0 is the unit's own, and is in the list. Before, 0 stands for it, and the list starts at 1. */
 		uint64_t n = table->version >= 5 ? entry->dir : entry->dir - 1;
 		if (n < table->dirs.count)
 			dir = table->dirs.items[n];
-		if ((table->version < 5 || entry->dir != 0) && !is_absolute(dir))
-			TRY(join(ret, start, comp_dir));
-		TRY(join(ret, start, dir));
+		if ((table->version >= 5 && entry->dir == 0) || is_absolute(dir))
+			comp_dir = "";
+	} else {
+		comp_dir = "";
 	}
+	if (is_too_long(comp_dir, dir, entry->name))
+		return NULL;
+	*found_ret = true;
+	TRY(join(ret, start, comp_dir));
+	TRY(join(ret, start, dir));
 	TRY(join(ret, start, entry->name));
 	return buf_append(ret, "", 1);
 }

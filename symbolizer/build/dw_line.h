@@ -7,7 +7,10 @@
 
 #include "symbolizer/build/dw.h"
 
-enum { LINE_NO_FILE = UINT32_MAX };
+enum {
+	LINE_NO_FILE = UINT32_MAX,
+	LINE_PATH_MAX = 16 * 1024, /* bytes of a path; a file with a longer one counts as not in the table */
+};
 
 /* From vaddr up to the next row's vaddr. */
 struct line_row {
@@ -58,7 +61,8 @@ void line_table_deinit(struct line_table *table, struct account *account);
 /**
  * The path of a file register: absolute names as they are, else the unit's directory, the table's directory and the name
  * joined by '/', the former left out where the latter is absolute. No "." or ".." is resolved.
- * @return NULL and the path appended to @p ret with its NUL; false when the file is not in the table. ERR_NOMEM, ERR_LIMIT.
+ * @return NULL and the path appended to @p ret with its NUL; false when the file is not in the table, or its path longer than
+ *         LINE_PATH_MAX. ERR_NOMEM, ERR_LIMIT.
  */
 struct err *line_table_path(const struct line_table *table, const char *comp_dir, uint32_t file, struct buf *ret, bool *found_ret) MUST_USE;
 

@@ -19,6 +19,9 @@ static const char *text_at(const struct reader *section, uint64_t offset)
 	struct reader r = *section;
 
 	reader_seek(&r, offset);
+	/* Offsets into one endless string would make each search as long as the section. */
+	if (reader_left(&r) > DW_TEXT_MAX)
+		r.end = r.pos + DW_TEXT_MAX + 1;
 	return reader_text(&r, NULL);
 }
 

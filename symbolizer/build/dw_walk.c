@@ -129,7 +129,9 @@ static struct err *add_function(struct dw *dw, const struct naming *naming, stru
 	if (name && in_info) {
 		function.name = NULL;
 		function.text_offset = (uint32_t)walk->text.len;
+		size_t room = walk->text.cap;
 		TRY(buf_append(&walk->text, name, strlen(name) + 1));
+		TRY(account_grown(dw->account, room, walk->text.cap));
 	}
 	TRY(ARRAY_ROOM(dw->account, &walk->functions, 1));
 	*ret = (uint32_t)walk->functions.count;
@@ -356,6 +358,7 @@ void walk_deinit(struct walk *walk, struct account *account)
 	ARRAY_DEINIT(account, &walk->ranges);
 	ARRAY_DEINIT(account, &walk->levels);
 	ARRAY_DEINIT(account, &walk->list);
+	account_give(account, walk->text.cap);
 	buf_deinit(&walk->text);
 	err_free(walk->first_damage);
 	hmap_deinit(&walk->origins);

@@ -21,7 +21,10 @@
 
 static struct err *text_of(struct merge *m, const char *text, size_t len, uint32_t *ret)
 {
-	return intern_add(&m->text, text, len, ret);
+	size_t room = m->text.blob.cap;
+
+	TRY(intern_add(&m->text, text, len, ret));
+	return account_grown(m->account, room, m->text.blob.cap);
 }
 
 /* A name that lies in a string section. */
@@ -587,6 +590,7 @@ void merge_trim(struct merge *merge)
 void merge_deinit(struct merge *merge)
 {
 	merge_trim(merge);
+	account_give(merge->account, merge->text.blob.cap);
 	intern_deinit(&merge->text);
 	ARRAY_DEINIT(merge->account, &merge->files);
 	ARRAY_DEINIT(merge->account, &merge->functions);

@@ -42,7 +42,9 @@ static struct err *file_of(struct join *join, uint32_t reg, uint32_t *ret)
 		*ret = s->registers.items[reg];
 		return NULL;
 	}
+	size_t room = s->out.text.cap;
 	TRY(line_table_path(&s->lines, join->unit->comp_dir, reg, &s->out.text, &found));
+	TRY(account_grown(join->dw->account, room, s->out.text.cap));
 	if (found) {
 		TRY(ARRAY_ROOM(join->dw->account, &s->out.files, 1));
 		*ret = (uint32_t)s->out.files.count;
@@ -372,6 +374,7 @@ void unit_scratch_deinit(struct unit_scratch *scratch, struct account *account)
 	ARRAY_DEINIT(account, &scratch->out.files);
 	ARRAY_DEINIT(account, &scratch->out.rows);
 	ARRAY_DEINIT(account, &scratch->out.chunks);
+	account_give(account, scratch->out.text.cap);
 	buf_deinit(&scratch->out.text);
 	err_free(scratch->out.damage);
 }

@@ -536,6 +536,72 @@ Test(build_limits, refuses_line_tables_that_are_read_over_and_over)
 	expect_error(ERR_LIMIT, ".debug_line is read over and over");
 }
 
+static void long_text(struct dwarf_bytes *b, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		put(&d, b, 'x', 1);
+	put(&d, b, 0, 1);
+}
+
+static void strp_function(size_t name)
+{
+	put(&d, &d.info, CODE_STRP, 1);
+	put(&d, &d.info, name, 4);
+	put(&d, &d.info, 0x1100, 8);
+	put(&d, &d.info, 0x10, 4);
+	dwarf_close(&d);
+	dwarf_unit_end(&d);
+	dwarf_symbol(&d, "by_symbol", 0x1100, 0x10);
+}
+
+Test(build_limits, takes_no_name_longer_than_dw_text_max)
+{
+	begin_sound(4);
+	dwarf_unit(&d, 0);
+	strp_function(d.str.len);
+	long_text(&d.str, 64 * 1024 + 1);
+	build();
+	ASK(0x1100, "by_symbol :0:0");
+	cr_expect_eq(stats.damaged, 1);
+	buf_deinit(&table);
+}
+
+Test(build_limits, takes_a_name_as_long_as_dw_text_max)
+{
+	begin_sound(4);
+	dwarf_unit(&d, 0);
+	strp_function(d.str.len);
+	long_text(&d.str, 64 * 1024);
+	build();
+	cr_expect_eq(strncmp(dwarf_ask(&table, 0x1100), "xxxx", 4), 0);
+	cr_expect_eq(stats.damaged, 0);
+	buf_deinit(&table);
+}
+
+/* "/src/" and a name, at the limit and one byte past it. */
+static void long_path(size_t name_len, const char *expected)
+{
+	begin_lines(4);
+	line_address(&d, 0x1108);
+	put(&d, &d.line, 0, 1);
+	put_uleb(&d, &d.line, name_len + 5);
+	put(&d, &d.line, DW_LNE_define_file, 1);
+	long_text(&d.line, name_len);
+	put(&d, &d.line, 0, 3);
+	line_row(&d, 0, 3, 1, 4, 0);
+	line_end(&d, 8);
+	dwarf_lines_end(&d);
+	build();
+	cr_expect_eq(strncmp(dwarf_ask(&table, 0x1108), expected, strlen(expected)), 0);
+	buf_deinit(&table);
+}
+
+Test(build_limits, does_not_know_a_file_with_a_longer_path_than_line_path_max)
+{
+	long_path(16 * 1024 - 6, "lined /src/xxxx");
+	long_path(16 * 1024 - 5, "lined :0:0");
+}
+
 Test(build_limits, stops_at_memory_max_and_says_so)
 {
 	struct buf untouched = {0};
