@@ -21,11 +21,12 @@ SEED = int(os.environ.get("CAIRN_SEED", str(int(time.time()))))
 
 
 class Uploader(threading.Thread):
-    """Uploads variants of one binary without end; writes down only what was acknowledged."""
+    """Uploads variants of one binary, each with a build ID and so a table of its own, without end; writes down only what was acknowledged."""
 
-    def __init__(self, daemon, content, number, stop):
+    def __init__(self, daemon, content, identity, number, stop):
         super().__init__(daemon=True)
         self.daemon_, self.content, self.number, self.stop_ = daemon, content, number, stop
+        self.identity = bytes.fromhex(identity)
         self.random = random.Random(SEED * 100 + number)
         self.finished = {}  # file ID -> job
         self.offsets = {}  # upload ID -> bytes acknowledged, while open
@@ -41,7 +42,8 @@ class Uploader(threading.Thread):
     def upload_variants(self):
         while not self.stop_.is_set():
             self.variants += 1
-            content = self.content + b"%d.%d" % (self.number, self.variants)
+            identity = hashlib.sha1(b"%d.%d.%d" % (SEED, self.number, self.variants)).digest()
+            content = self.content.replace(self.identity, identity)
             while not self.stop_.is_set():
                 try:
                     self.one(content)
@@ -104,7 +106,7 @@ def main():
     stop = threading.Event()
     daemon.start()
     # The port changes with each start: the uploaders ask for it each time.
-    uploaders = [Uploader(daemon, content, i, stop) for i in range(3)]
+    uploaders = [Uploader(daemon, content, build_id(path), i, stop) for i in range(3)]
     for uploader in uploaders:
         uploader.start()
     for kill in range(KILLS):
