@@ -37,7 +37,8 @@ struct store_upload {
 /**
  * Opens a session. @p upload: tenant, role, name, size, sha256 and the IDs; the rest is set by the store.
  * An open session of the same tenant, role, size and SHA-256 is returned instead of a second one.
- * @return NULL; ERR_LIMIT: size over max_upload_bytes, STORE_UPLOADS_MAX sessions; ERR_INVALID: size 0; ERR_OS.
+ * @return NULL; ERR_LIMIT: size over max_upload_bytes or over what is free on the disk, STORE_UPLOADS_MAX sessions;
+ *         ERR_INVALID: size 0; ERR_OS.
  */
 struct err *store_upload_create(struct store *store, const struct store_upload *upload, struct store_upload *ret) MUST_USE;
 

@@ -300,6 +300,9 @@ void compaction_step(struct store *store, bool idle)
 	uint64_t file = env_file_bytes(store->generation), live = store->live_bytes;
 	uint64_t floor = store->options.compact_floor_bytes;
 
+	int dead;
+	if (idle && store->generation)
+		(void)mdb_reader_check(store->generation->env, &dead); /* of a `store check` that was killed */
 	if (store->compaction) {
 		if (thread_is_done(store->compaction))
 			err_free(compaction_advance(store));

@@ -347,7 +347,7 @@ struct err *generation_open(struct store *store, const char *path, struct genera
 	TRY(err_from_lmdb(mdb_env_set_maxdbs(generation->env, DB_COUNT), "set the number of databases"));
 	TRY(err_from_lmdb(mdb_env_set_maxreaders(generation->env, store->options.readers_max), "set the number of readers"));
 	TRY(err_from_lmdb(mdb_env_set_mapsize(generation->env, store->options.map_max), "set the map's size"));
-	unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (store->options.read_only ? (unsigned)MDB_RDONLY : 0);
+	unsigned flags = MDB_NOTLS | (store->options.read_only ? (unsigned)MDB_RDONLY : 0);
 	int rc = mdb_env_open(generation->env, path, flags, 0640);
 	if (rc)
 		return err_from_lmdb(rc, "%s", path);
@@ -461,7 +461,21 @@ struct err *env_open(struct store *store)
 	if (exists)
 		remove_strays(store, number);
 	TRY(generation_open(store, path, &store->generation));
-	return exists ? NULL : link_set(store, number);
+	if (exists)
+		return NULL;
+	/* The files must be found after a power cut before the link is. */
+	CLEANUP(closep) int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || fsync(dir))
+		return err_os(errno, "%s: fsync", path);
+	return link_set(store, number);
+}
+
+bool env_is_replaced(const struct store *store)
+{
+	uint64_t number;
+	CLEANUP(freep) char *path = link_number(store, &number) ? generation_path(store, number) : NULL;
+
+	return path && strcmp(path, store->generation->path) != 0;
 }
 
 void env_close(struct store *store)

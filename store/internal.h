@@ -149,6 +149,8 @@ void env_close(struct store *store);
 struct err *env_reopen(struct store *store) MUST_USE;
 /** Goes over to @p next; the last reader of the old generation closes and removes it. The writer thread only. */
 void env_switch(struct store *store, struct generation *next);
+/** For a read-only store: the daemon has gone over to another generation, so what is seen here is the past. */
+bool env_is_replaced(const struct store *store);
 struct err *generation_open(struct store *store, const char *path, struct generation **ret) MUST_USE;
 void generation_close(struct generation *generation);
 /** The number of the generation that the link names; false when there is no link. */

@@ -57,7 +57,7 @@ struct store_verifier {
 /* Zero means the default. Strings are borrowed during store_open only. */
 struct store_options {
 	const char *data_dir;
-	uint64_t map_max;	  /* address space of the map: 1 TiB; 64 GiB under TSan, 8 GiB under valgrind */
+	uint64_t map_max;	  /* address space of the map: 1 TiB; 64 GiB under TSan; give at most 16 GiB under valgrind */
 	uint64_t max_table_bytes; /* one table: 1 GiB */
 	uint64_t max_upload_bytes; /* one upload: 4 GiB */
 	uint64_t blob_quota_bytes; /* kept originals, compressed: 20 GiB */

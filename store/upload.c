@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 /* A session that a call works on. */
 struct session_use {
@@ -171,6 +172,12 @@ static struct err *create_check(const struct store *store, const struct store_up
 	if (upload->size > store->options.max_upload_bytes)
 		return err_new(ERR_LIMIT, "an upload of %llu bytes: the limit is %llu", (unsigned long long)upload->size,
 			(unsigned long long)store->options.max_upload_bytes);
+	struct statvfs disk;
+	if (fstatvfs(store->dir_fd, &disk))
+		return err_os(errno, "%s", store->data_dir);
+	if (upload->size > (uint64_t)disk.f_bavail * disk.f_frsize)
+		return err_new(ERR_LIMIT, "an upload of %llu bytes: the server's disk has no room for it",
+			(unsigned long long)upload->size);
 	if (upload->role < STORE_ROLE_RUNTIME || upload->role > STORE_ROLE_SUPPLEMENT || upload->build_id.len > BUILD_ID_MAX)
 		return err_new(ERR_INVALID, "an upload of an unknown role, or with a build ID that is too long");
 	return NULL;

@@ -132,6 +132,9 @@ Test(store_upload_create, checks_before_bytes, .init = setup, .fini = teardown)
 	reopen_with((struct store_options){.max_upload_bytes = 1000});
 	upload.size = 1001;
 	assert_fails(store_upload_create(store, &upload, &ret), ERR_LIMIT, "1001 bytes: the limit is 1000");
+	reopen_with((struct store_options){.max_upload_bytes = 1ull << 62});
+	upload.size = 1ull << 61;
+	assert_fails(store_upload_create(store, &upload, &ret), ERR_LIMIT, "the server's disk has no room");
 	upload.size = 1000;
 	upload.role = 9;
 	assert_fails(store_upload_create(store, &upload, &ret), ERR_INVALID, "role");
