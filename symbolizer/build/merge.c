@@ -104,24 +104,41 @@ static size_t symbols_at(const struct symbols *symbols, uint64_t vaddr)
 	return low < symbols->count && symbols->items[low].vaddr == vaddr ? low : symbols->count;
 }
 
-/* The names of an address other than @p name become aliases. */
+/* True the first time that this string is asked for in this round. */
+static struct err *is_new(struct merge *m, uint32_t string, bool *ret)
+{
+	size_t wanted = (size_t)string + 1;
+
+	if (m->seen.count < wanted) {
+		TRY(ARRAY_ROOM(m->account, &m->seen, wanted - m->seen.count));
+		memset(m->seen.items + m->seen.count, 0, (wanted - m->seen.count) * sizeof(*m->seen.items));
+		m->seen.count = wanted;
+	}
+	*ret = m->seen.items[string] != m->round;
+	m->seen.items[string] = m->round;
+	return NULL;
+}
+
+/* The names of an address other than @p name become aliases, each once: .dynsym repeats those of .symtab. */
 static struct err *add_aliases(struct merge *m, uint64_t vaddr, uint32_t name, struct table_input_node *node)
 {
+	bool wanted;
+
 	node->alias_first = (uint32_t)m->aliases.count;
 	node->alias_count = 0;
+	m->round++;
+	TRY(is_new(m, name, &wanted));
 	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
 		const struct symbols *symbols = m->symbols[t].symbols;
 		if (!symbols)
 			continue;
 		for (size_t i = symbols_at(symbols, vaddr); i < symbols->count && symbols->items[i].vaddr == vaddr; i++) {
 			uint32_t alias;
-			bool known = false;
 			if (node->alias_count == MERGE_ALIASES_MAX)
 				return NULL;
 			TRY(text_of(m, symbols->items[i].name, symbols->items[i].name_len, &alias));
-			for (uint32_t k = 0; k < node->alias_count; k++)
-				known |= m->aliases.items[node->alias_first + k] == alias;
-			if (alias == name || known)
+			TRY(is_new(m, alias, &wanted));
+			if (!wanted)
 				continue;
 			TRY(ARRAY_ROOM(m->account, &m->aliases, 1));
 			m->aliases.items[m->aliases.count++] = alias;
@@ -583,6 +600,7 @@ void merge_trim(struct merge *merge)
 		free(TAKE_PTR(merge->symbol_nodes[t]));
 	ARRAY_DEINIT(merge->account, &merge->same_name);
 	ARRAY_DEINIT(merge->account, &merge->map);
+	ARRAY_DEINIT(merge->account, &merge->seen);
 	ARRAY_DEINIT(merge->account, &merge->pieces);
 	ARRAY_DEINIT(merge->account, &merge->symbol_pieces);
 }

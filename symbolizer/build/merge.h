@@ -13,7 +13,7 @@
 
 enum {
 	MERGE_SYMBOL_TABLES = 2,
-	MERGE_ALIASES_MAX = 64, /* of one function; further names of its address are left out */
+	MERGE_ALIASES_MAX = 4096, /* of one function; further names of its address are left out */
 	MERGE_SAME_NAME_MAX = 64, /* functions with one name and start line that are told apart by their file */
 };
 
@@ -43,6 +43,8 @@ struct merge {
 	struct ARRAY_OF(uint32_t) aliases;
 	struct ARRAY_OF(struct table_input_row) rows;
 	struct ARRAY_OF(uint32_t) map; /* scratch: numbers of one unit -> numbers here */
+	struct ARRAY_OF(uint32_t) seen; /* string -> round in which it was an alias */
+	uint32_t round;
 	struct hmap names;	 /* address of a name in its section -> string */
 	struct hmap function_ids; /* string and start line -> function */
 	struct hmap file_ids;	 /* directory and name -> file */

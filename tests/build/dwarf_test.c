@@ -374,29 +374,6 @@ Test(build_table, keeps_the_other_names_of_an_entry_as_aliases)
 	done();
 }
 
-Test(build_table, keeps_at_most_so_many_aliases)
-{
-	struct table_frame frame;
-	struct table opened;
-	char name[32];
-	size_t count = 0;
-
-	begin_plain(4);
-	dwarf_function(&d, "f", 1, 0x1000, 0x10);
-	dwarf_close(&d);
-	for (unsigned i = 0; i < 100; i++) {
-		(void)snprintf(name, sizeof(name), "alias_%u", i);
-		dwarf_symbol(&d, name, 0x1000, 0x10);
-	}
-	end_plain();
-	cr_assert_null(table_open(table.data, table.len, &opened));
-	cr_assert_eq(table_lookup(&opened, 0x1004, &frame, 1), 1);
-	for (uint32_t cursor = frame.aliases; table_next_alias(&opened, &cursor);)
-		count++;
-	cr_assert_eq(count, 64);
-	done();
-}
-
 Test(build_table, gives_the_first_unit_an_address_that_two_claim)
 {
 	dwarf_begin(&d, 4);

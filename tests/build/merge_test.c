@@ -125,3 +125,38 @@ Test(merge_run, stops_telling_functions_apart_by_file_after_a_limit)
 	unit_result_deinit(&unit, &account);
 	cr_expect_eq(account.held, 0);
 }
+
+Test(merge_run, leaves_out_aliases_past_the_limit)
+{
+	enum { NAMES = MERGE_ALIASES_MAX + 10 };
+	static struct symbol items[NAMES];
+	static char names[NAMES][8];
+	struct symbols symbols = {.items = items, .count = NAMES};
+	struct merge m = {.account = &account, .symbols = {{.symbols = &symbols, .source = 4}, {.symbols = &symbols, .source = 16}}};
+	struct unit_result unit = UNIT("a", {0x100, 0x110, false});
+
+	for (size_t i = 0; i < NAMES; i++) {
+		int len = snprintf(names[i], sizeof(names[i]), "n%zu", i);
+		items[i] = (struct symbol){.vaddr = 0x100, .high = 0x110, .name = names[i], .name_len = (uint32_t)len, .sized = true};
+	}
+	cr_assert_null(merge_run(&m, &unit, 1));
+	cr_expect_eq(m.input.alias_count, MERGE_ALIASES_MAX);
+	merge_deinit(&m);
+	unit_result_deinit(&unit, &account);
+	cr_expect_eq(account.held, 0);
+}
+
+/* A name of both tables, and the function's own, are no alias twice. */
+Test(merge_run, names_each_alias_once)
+{
+	struct symbol items[] = {{.vaddr = 0x100, .high = 0x110, .name = "a0", .name_len = 2}, {.vaddr = 0x100, .high = 0x110, .name = "b", .name_len = 1}};
+	struct symbols symbols = {.items = items, .count = 2};
+	struct merge m = {.account = &account, .symbols = {{.symbols = &symbols, .source = 4}, {.symbols = &symbols, .source = 16}}};
+	struct unit_result unit = UNIT("a", {0x100, 0x110, false});
+
+	cr_assert_null(merge_run(&m, &unit, 1));
+	cr_assert_eq(m.input.alias_count, 1);
+	cr_expect_str_eq(m.input.text + m.input.aliases[0], "b");
+	merge_deinit(&m);
+	unit_result_deinit(&unit, &account);
+}
