@@ -332,7 +332,7 @@ struct err *net_client_send(struct net_client *client, const struct net_client_r
 bool net_client_reply_header(const struct net_client_reply *reply, const char *lower_name, char *value, size_t size)
 {
 	const char *at = (const char *)reply->headers.data;
-	const char *end = at + reply->headers.len;
+	const char *end = reply->headers.len > 0 ? at + reply->headers.len : at;
 	size_t name_len = strlen(lower_name);
 
 	while (at < end) {

@@ -160,11 +160,18 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 	return 0;
 }
 
-static bool target_is_good(const struct net_head *head)
+static bool text_is_visible(const char *text)
 {
-	for (const char *c = head->path; *c; c++)
+	for (const char *c = text; *c; c++)
 		if (*c < 0x21 || *c > 0x7e || *c == '#')
 			return false;
+	return true;
+}
+
+static bool target_is_good(const struct net_head *head)
+{
+	if (!text_is_visible(head->path) || !text_is_visible(head->query))
+		return false;
 	return head->path[0] == '/' || (strcmp(head->path, "*") == 0 && head->method == NET_OPTIONS);
 }
 
@@ -536,7 +543,7 @@ static nghttp2_nv field(const char *name, size_t name_len, const char *value, si
 static size_t split_lines(const struct buf *lines, nghttp2_nv *ret, size_t room)
 {
 	const char *at = (const char *)lines->data;
-	const char *end = at + lines->len;
+	const char *end = lines->len > 0 ? at + lines->len : at;
 	size_t count = 0;
 
 	while (at < end && count < room) {
