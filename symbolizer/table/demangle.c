@@ -46,6 +46,8 @@ struct sink {
 static void sink_put(const char *text, size_t len, void *opaque)
 {
 	struct sink *sink = opaque;
+	if (len == 0) /* then text may be NULL */
+		return;
 	if (sink->full || len >= sink->cap - sink->len) {
 		sink->full = true;
 		if (sink->may_jump)
