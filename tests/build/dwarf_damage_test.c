@@ -617,6 +617,62 @@ Test(build_limits, stops_at_memory_max_and_says_so)
 	err_free(e);
 }
 
+/* .debug_info as a compressed section that says it inflates to @p size bytes, and does not. */
+static void with_compressed_info(uint64_t size)
+{
+	const uint8_t rubbish[] = {0x78, 0x9c, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+	begin_sound(4);
+	d.info.len = 0;
+	put(&d, &d.info, ELFCOMPRESS_ZLIB, 4);
+	put(&d, &d.info, 0, 4);
+	put(&d, &d.info, size, 8);
+	put(&d, &d.info, 1, 8);
+	for (size_t i = 0; i < sizeof(rubbish); i++)
+		put(&d, &d.info, rubbish[i], 1);
+}
+
+static struct err *build_compressed(uint64_t memory_max, struct buf *ret)
+{
+	enum { INFO = 4 };
+
+	dwarf_finish(&d);
+	image_put_at(&d.elf, image_field(&d.elf, INFO, 8, 8), SHF_COMPRESSED, 8);
+	struct build_options options = {
+		.binary = {.bytes = d.elf.bytes, .len = d.elf.len, .name = "t"}, .memory_max = memory_max};
+	return build_table(&options, ret, &stats);
+}
+
+Test(build_damage, falls_back_on_symbols_when_debug_info_cannot_be_inflated)
+{
+	with_compressed_info(1000);
+	dwarf_symbol(&d, "s", 0x1100, 0x10);
+	struct err *e = build_compressed(0, &table);
+	cr_assert_null(e, "%s", e ? err_message(e) : "");
+	ASK(0x1100, "s :0:0");
+	expect_reason("t: section 4 (.debug_info)");
+	buf_deinit(&table);
+}
+
+Test(build_damage, is_an_error_when_there_are_no_symbols_either)
+{
+	with_compressed_info(1000);
+	struct err *e = build_compressed(0, &table);
+	cr_assert_not_null(e);
+	cr_expect_eq(err_code(e), ERR_FORMAT);
+	cr_expect_not_null(strstr(err_message(e), "t: section 4 (.debug_info)"));
+	err_free(e);
+}
+
+Test(build_limits, refuses_a_decompression_bomb_before_inflating_it)
+{
+	with_compressed_info(UINT64_C(1) << 31);
+	struct err *e = build_compressed(1 << 20, &table);
+	cr_assert_not_null(e);
+	cr_expect_eq(err_code(e), ERR_LIMIT);
+	err_free(e);
+}
+
 /* ---- What cannot be built at all ---- */
 
 Test(build_table, refuses_no_image)
