@@ -41,9 +41,11 @@ static struct err *add_table(struct reference *reference, Elf *elf, Elf_Scn *tab
 	GElf_Shdr header;
 	Elf_Data *data = elf_getdata(table, NULL);
 
-	if (!data || !gelf_getshdr(table, &header) || header.sh_entsize == 0)
+	const size_t entry_size = gelf_fsize(elf, ELF_T_SYM, 1, EV_CURRENT);
+
+	if (!data || !gelf_getshdr(table, &header) || entry_size == 0)
 		return NULL;
-	const size_t count = header.sh_size / header.sh_entsize;
+	const size_t count = header.sh_size / entry_size;
 	for (size_t i = 1; i < count && i < INT32_MAX; i++) {
 		GElf_Sym symbol;
 		GElf_Word wide = 0;

@@ -208,8 +208,27 @@ Test(debug_file_find, refuses_a_named_file_that_does_not_exist_or_is_no_elf)
 	expect_error(find("bin/prog", folder, found), ERR_FORMAT, "not a regular file");
 }
 
-Test(elf_mapping_open, refuses_an_empty_file)
+Test(debug_file_find, refuses_an_empty_file_and_a_device)
 {
 	struct elf_mapping mapping = {0};
+	FILE *file = fopen(in_folder("empty"), "w");
+
+	cr_assert_not_null(file);
+	fclose(file);
+	expect_error(elf_mapping_open(in_folder("empty"), &mapping), ERR_FORMAT, "empty: empty file");
 	expect_error(elf_mapping_open("/dev/null", &mapping), ERR_FORMAT, "not a regular file");
+}
+
+Test(debug_file_find, refuses_more_directories_than_the_limit)
+{
+	struct elf_mapping binary CLEANUP(elf_mapping_deinit) = {0};
+	struct elf_mapping debug = {0};
+	const char *dirs[DEBUG_FILE_DIRS_MAX + 1];
+	const struct debug_file_search search = {.debug_dirs = dirs, .debug_dir_count = ARRAY_SIZE(dirs)};
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
+		dirs[i] = "/nowhere";
+	place("split-link", "bin/prog", "");
+	cr_assert_null(elf_mapping_open(in_folder("bin/prog"), &binary));
+	expect_error(debug_file_find(&binary, &search, &debug), ERR_INVALID, "65 debug directories, more than 64");
 }

@@ -293,6 +293,30 @@ Test(elffile_open, accepts_a_file_without_sections)
 	cr_assert(!elffile_is_code(file, 0));
 }
 
+Test(elffile_code_ranges, come_from_segments_where_there_are_no_sections)
+{
+	struct elf_image m;
+	image_begin(&m, true, false);
+	image_put_at(&m, 32, m.len, 8); /* e_phoff */
+	image_put_at(&m, 56, 2, 2);	/* e_phnum */
+	for (unsigned i = 0; i < 2; i++) {
+		image_put(&m, PT_LOAD, 4);
+		image_put(&m, i ? PF_R | PF_X : PF_R, 4);
+		image_put(&m, 0, 8);
+		image_put(&m, 0x1000 * (i + 1), 8);
+		image_put(&m, 0x1000 * (i + 1), 8);
+		image_put(&m, 0x80, 8);
+		image_put(&m, 0x80, 8);
+		image_put(&m, 0x1000, 8);
+	}
+	struct elffile *file CLEANUP(elffile_closep) = must_open(&m);
+	size_t count;
+	const struct elffile_range *ranges = elffile_code_ranges(file, &count);
+	cr_assert_eq(count, 1);
+	cr_assert_eq(ranges[0].low, 0x2000);
+	cr_assert_eq(ranges[0].high, 0x2080);
+}
+
 Test(elffile_find, prefers_a_section_that_has_bytes)
 {
 	struct elf_image m;

@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 /* A file with .text [0x1000, 0x1100), .init [0x2000, 0x2010) and .data, and the symbols of a table as text. */
 struct entry {
@@ -223,4 +224,55 @@ Test(symbols_find, knows_the_edges_of_a_range)
 	cr_assert_null(symbols_find(&symbols, 0x1004));
 	cr_assert_eq(symbols_find(&symbols, 0x1010), &symbols.ranges[1]);
 	cr_assert_eq(symbols_group(&symbols, 0), 1);
+}
+
+Test(symbols_read, leaves_a_name_past_its_limit_out)
+{
+	static struct elf_image m, table;
+	static char names[2 * SYMBOL_NAME_MAX + 8];
+	struct elffile *file CLEANUP(elffile_closep) = NULL;
+	struct symbols symbols CLEANUP(symbols_deinit) = {0};
+
+	memset(names, 'n', sizeof(names));
+	names[0] = names[1 + SYMBOL_NAME_MAX] = names[sizeof(names) - 1] = 0; /* one of the limit, one of one more */
+	image_begin(&m, true, false);
+	image_section(&m, ".text", SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, 0x1000, NULL, 0x100);
+	table = (struct elf_image){.is_64 = true};
+	image_symbol(&table, 1, FUNC(STB_GLOBAL), 1, 0x1000, 4);
+	image_symbol(&table, 2 + SYMBOL_NAME_MAX, FUNC(STB_GLOBAL), 1, 0x1010, 4);
+	image_section(&m, ".symtab", SHT_SYMTAB, 0, 0, table.bytes, table.len)->link = 3;
+	image_section(&m, ".strtab", SHT_STRTAB, 0, 0, names, sizeof(names));
+	image_finish(&m);
+	cr_assert_null(elffile_open(m.bytes, m.len, "t", NULL, &file));
+	cr_assert_null(symbols_read(file, false, &symbols));
+	cr_assert_eq(symbols.count, 1);
+	cr_assert_eq(symbols.items[0].name_len, SYMBOL_NAME_MAX);
+}
+
+Test(symbols_read, refuses_more_symbols_than_the_limit)
+{
+	static struct elf_image m;
+	const uint64_t size = (SYMBOLS_MAX + 1UL) * sizeof(Elf64_Sym);
+	const size_t len = sizeof(m.bytes) + size;
+	struct symbols symbols = {0};
+
+	image_begin(&m, true, false);
+	struct image_header *table = image_section(&m, ".symtab", SHT_SYMTAB, 0, 0, NULL, 0);
+	table->link = 2;
+	table->foff = sizeof(m.bytes);
+	table->size = size;
+	image_section(&m, ".strtab", SHT_STRTAB, 0, 0, "", 1);
+	image_finish(&m);
+	/* Pages behind the headers are never touched. */
+	uint8_t *bytes = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	cr_assert_neq(bytes, MAP_FAILED);
+	memcpy(bytes, m.bytes, m.len);
+	struct elffile *file CLEANUP(elffile_closep) = NULL;
+	cr_assert_null(elffile_open(bytes, len, "t", NULL, &file));
+	struct err *e = symbols_read(file, false, &symbols);
+	cr_assert_not_null(e);
+	cr_assert_eq(err_code(e), ERR_LIMIT);
+	cr_assert_str_eq(err_message(e), "t: .symtab: 67108865 symbols, more than 67108864");
+	err_free(e);
+	(void)munmap(bytes, len);
 }
