@@ -15,8 +15,6 @@ struct arena_chunk {
 static struct arena_chunk *arena_grow(struct arena *arena, size_t size)
 {
 	size_t want = size > ARENA_CHUNK_BYTES ? size : ARENA_CHUNK_BYTES;
-	if (want > SIZE_MAX - sizeof(struct arena_chunk))
-		return NULL;
 	struct arena_chunk *chunk = malloc(sizeof(*chunk) + want);
 
 	if (!chunk)
@@ -31,7 +29,7 @@ static struct arena_chunk *arena_grow(struct arena *arena, size_t size)
 
 void *arena_alloc(struct arena *arena, size_t size)
 {
-	if (size > SIZE_MAX - ARENA_ALIGN)
+	if (size > ARENA_ALLOC_MAX)
 		return NULL;
 	size = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
 	struct arena_chunk *chunk = arena->chunk;
@@ -49,7 +47,7 @@ void *arena_alloc(struct arena *arena, size_t size)
 
 char *arena_copy_text(struct arena *arena, const char *text, size_t len)
 {
-	if (len == SIZE_MAX)
+	if (len >= ARENA_ALLOC_MAX)
 		return NULL;
 	char *copy = arena_alloc(arena, len + 1);
 

@@ -8,6 +8,10 @@
 #include "base/err.h"
 
 #include <stddef.h>
+#include <stdint.h>
+
+/* The largest piece; nothing that is kept in memory is larger. */
+#define ARENA_ALLOC_MAX ((size_t)UINT32_MAX)
 
 struct arena_chunk;
 
@@ -17,7 +21,7 @@ struct arena {
 	size_t total_bytes;	   /* of all chunks */
 };
 
-/** @p size bytes, zeroed, aligned to 16; NULL when memory is out. Lives until arena_deinit or arena_reset. */
+/** @p size bytes, zeroed, aligned to 16; NULL when memory is out, or past ARENA_ALLOC_MAX. Lives until arena_deinit or arena_reset. */
 void *arena_alloc(struct arena *arena, size_t size);
 /** A NUL-terminated copy of @p len bytes; NULL when memory is out. */
 char *arena_copy_text(struct arena *arena, const char *text, size_t len);

@@ -218,7 +218,7 @@ static void pause_ms(uint64_t ms)
 /* NULL when it is worth another try, after a pause; else @p e. */
 static struct err *wait_or_give_up(struct transfer *t, struct err *e)
 {
-	uint64_t pause = PAUSE_FIRST_MS << (t->failures < 6 ? t->failures : 6);
+	uint64_t pause = (uint64_t)PAUSE_FIRST_MS << (t->failures < 6 ? t->failures : 6);
 	bool is_passing = err_code(e) == ERR_BUSY || (err_code(e) == ERR_PEER && t->progress->has_connected);
 
 	if (!is_passing || ++t->failures >= ATTEMPTS)
