@@ -5,7 +5,6 @@
 #include "tests/build/elf_image.h"
 
 #include <criterion/criterion.h>
-#include <pthread.h>
 #include <zlib.h>
 
 static const uint8_t text_bytes[] = {0x90, 0x90, 0xc3, 0x90};
@@ -529,49 +528,4 @@ Test(elffile_open, refuses_a_compressed_section_without_its_header)
 	image_section(&m, ".debug_info", SHT_PROGBITS, SHF_COMPRESSED, 0, "12345678901234567890123", 23);
 	image_finish(&m);
 	expect_refused(&m, ERR_FORMAT, "section 1 (.debug_info): too short for its compression header");
-}
-
-struct loader {
-	struct elffile *file;
-	const uint8_t *plain;
-	int failures;
-};
-
-static void *load_all(void *argument)
-{
-	struct loader *loader = argument;
-
-	for (int round = 0; round < 20; round++)
-		for (size_t i = 1; i < elffile_section_count(loader->file) - 1; i++) {
-			struct reader r;
-			struct err *e = elffile_load(loader->file, elffile_section(loader->file, i), &r);
-
-			loader->failures += e || reader_left(&r) != PLAIN_LEN || memcmp(r.pos, loader->plain, PLAIN_LEN) != 0;
-			err_free(e);
-		}
-	return NULL;
-}
-
-Test(elffile_load, serves_several_threads_at_once)
-{
-	static uint8_t plain[PLAIN_LEN], packed[2 * PLAIN_LEN];
-	struct elf_image m;
-	struct loader loaders[4];
-	pthread_t threads[4];
-
-	fill_plain(plain);
-	image_begin(&m, true, false);
-	size_t len = pack(&m, PACK_ZLIB, plain, PLAIN_LEN, PLAIN_LEN, packed, sizeof(packed));
-	for (int i = 0; i < 6 && m.len + len + 4096 < IMAGE_BYTES; i++)
-		image_section(&m, ".debug_x", SHT_PROGBITS, SHF_COMPRESSED, 0, packed, len);
-	image_finish(&m);
-	struct elffile *file CLEANUP(elffile_closep) = must_open(&m);
-	for (size_t i = 0; i < 4; i++) {
-		loaders[i] = (struct loader){.file = file, .plain = plain};
-		cr_assert_eq(pthread_create(&threads[i], NULL, load_all, &loaders[i]), 0);
-	}
-	for (size_t i = 0; i < 4; i++) {
-		cr_assert_eq(pthread_join(threads[i], NULL), 0);
-		cr_assert_eq(loaders[i].failures, 0);
-	}
 }
