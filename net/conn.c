@@ -11,6 +11,9 @@
  * pending input to the protocol until it takes no more, flushes, and frees the connection if it is dead. So nothing is freed
  * under a caller's feet, and pipelined requests are taken up when the answer before them is written.
  *
+ * Under TLS libevent reads and writes, and the handshake counts against the head's timeout. ALPN offers h2 and http/1.1, but the
+ * first bytes decide there too.
+ *
  * Time: one timer a connection, armed lazily. Deadlines are two numbers; moving one forward costs nothing, and the timer
  * finds out when it fires. The write deadline moves only when the peer takes bytes, so one that never reads is closed.
  *
@@ -19,6 +22,8 @@
  * end or after LINGER_MS.
  */
 #include "net/conn.h"
+
+#include "net/tls.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -225,12 +230,14 @@ void net_conn_flush(struct net_conn *conn)
 /* The last byte is written: end the connection, or our half of it. */
 static void finish_now(struct net_conn *conn)
 {
-	if (!conn->linger || conn->eof || conn->tls) {
+	if (conn->lingering)
+		return;
+	if (conn->tls)
+		net_tls_close_notify(conn->bev);
+	if (!conn->linger || conn->eof) {
 		conn->dead = true;
 		return;
 	}
-	if (conn->lingering)
-		return;
 	net_conn_wait(conn, NET_WAIT_LINGER, true);
 	conn->lingering = true;
 	(void)shutdown(bufferevent_getfd(conn->bev), SHUT_WR);
@@ -379,7 +386,11 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 	(void)bev;
 	net_conn_enter(conn);
 	if (what & BEV_EVENT_ERROR) {
+		if (conn->tls && !conn->connected)
+			net_count(conn->shard, NET_TLS_FAILURES, 1);
 		conn->dead = true;
+	} else if (what & BEV_EVENT_CONNECTED) {
+		conn->connected = true;
 	} else if (what & BEV_EVENT_EOF) {
 		conn->eof = true;
 		(void)offer_input(conn);
@@ -474,7 +485,9 @@ static struct net_conn *conn_create(struct net_accepted *accepted)
 	memcpy(conn->peer, accepted->peer, sizeof(conn->peer));
 	struct event_base *base = conn->shard->loop.base;
 	conn->timer = evtimer_new(base, on_timer, conn);
-	conn->bev = bufferevent_socket_new(base, accepted->fd, BEV_OPT_CLOSE_ON_FREE);
+	conn->tls = accepted->tls != NULL;
+	conn->bev = accepted->tls ? net_tls_bufferevent(accepted->tls, base, accepted->fd) :
+				    bufferevent_socket_new(base, accepted->fd, BEV_OPT_CLOSE_ON_FREE);
 	if (!conn->timer || !conn->bev || !evbuffer_add_cb(output_of(conn), on_output_changed, conn) ||
 		!evbuffer_add_cb(input_of(conn), on_input_changed, conn)) {
 		if (conn->timer)
@@ -501,7 +514,9 @@ static void conn_start(struct net_conn *conn)
 	bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
 	bufferevent_setwatermark(conn->bev, EV_READ, 0, NET_INPUT_HIGH);
 	bufferevent_setwatermark(conn->bev, EV_WRITE, NET_OUTPUT_LOW, 0);
-	if (bufferevent_disable(conn->bev, EV_WRITE) != 0 || bufferevent_enable(conn->bev, EV_READ) != 0)
+	if (!conn->tls && bufferevent_disable(conn->bev, EV_WRITE) != 0)
+		conn->dead = true;
+	if (bufferevent_enable(conn->bev, conn->tls ? EV_READ | EV_WRITE : EV_READ) != 0)
 		conn->dead = true;
 	net_conn_wait(conn, NET_WAIT_HEAD, true);
 	net_conn_leave(conn);
@@ -521,6 +536,7 @@ void net_conn_accept_post(struct net_post *post)
 		atomic_fetch_sub_explicit(&shard->connection_count, 1, memory_order_relaxed);
 		(void)close(accepted->fd);
 	}
+	net_tls_unref(accepted->tls);
 	free(accepted);
 }
 

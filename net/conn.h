@@ -52,6 +52,7 @@ struct net_conn {
 	char peer[NET_PEER_TEXT_SIZE];
 	struct net_peer_key peer_key;
 	bool tls;
+	bool connected; /* under TLS: the handshake is done */
 
 	unsigned busy; /* callbacks on the stack: the connection is freed when the last one returns */
 	bool dead;     /* to be freed */
@@ -75,7 +76,7 @@ struct net_accepted {
 	int fd;
 	struct net_peer_key peer_key;
 	char peer[NET_PEER_TEXT_SIZE];
-	struct ssl_ctx_st *tls; /* NULL: plain */
+	struct ssl_ctx_st *tls; /* NULL: plain; a reference */
 };
 
 /** Opens the connection in its loop; consumes @p accepted. The net_post.run of struct net_accepted. */

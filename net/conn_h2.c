@@ -13,6 +13,7 @@
  * not move for as long are answered 408.
  */
 #include "net/conn.h"
+#include "net/grpc.h"
 #include "net/h2.h"
 
 struct h2_conn {
@@ -21,7 +22,11 @@ struct h2_conn {
 	bool draining;
 	bool heard;	     /* bytes came since on_settled */
 	uint64_t sent_before; /* h2_sent at the last progress */
+	uint64_t checked_ns;  /* when stalled streams were looked for */
 };
+
+/* What a client may still send on a stream whose answer is complete. */
+enum { DROP_BODY_MAX = H2_STREAM_WINDOW / 2 };
 
 /* One stream's exchange; freed when the stream is closed. */
 struct h2_exchange {
@@ -32,6 +37,7 @@ struct h2_exchange {
 	size_t held_sent;
 	bool held_end; /* the body's end came while it was paused */
 	uint64_t moved_ns;
+	size_t dropped; /* bytes that came after the answer was complete */
 };
 
 static void finish_if_over(struct h2_conn *hc)
@@ -173,10 +179,12 @@ static void on_head(void *user, struct h2_stream *stream, struct net_head *take_
 	x->moved_ns = net_now_ns();
 	stream->user = x;
 	x->request = request_create(hc->conn->shard, &h2_transport, x, take_head, hc->conn->peer);
-	if (x->request)
-		request_dispatch(x->request);
-	else
+	if (!x->request) {
 		h2_reset(stream);
+		return;
+	}
+	stream->stop_at_end = net_grpc_is(x->request);
+	request_dispatch(x->request);
 }
 
 static void on_body(void *user, struct h2_stream *stream, const uint8_t *bytes, size_t len)
@@ -185,7 +193,9 @@ static void on_body(void *user, struct h2_stream *stream, const uint8_t *bytes, 
 
 	(void)user;
 	if (!x || !x->request) {
-		h2_consumed(stream, len);
+		h2_consumed_connection(stream, len);
+		if (x && x->dropped <= DROP_BODY_MAX && (x->dropped += len) > DROP_BODY_MAX)
+			h2_stop(stream);
 		return;
 	}
 	x->moved_ns = net_now_ns();
@@ -276,9 +286,10 @@ static size_t hc_on_bytes(struct net_conn *conn, const uint8_t *bytes, size_t le
 	hc->heard = true;
 	if (!h2_feed(hc->h2, bytes, len)) {
 		net_count(conn->shard, NET_BAD_REQUESTS, 1);
-		pull(hc);
 		net_conn_finish(conn, true);
 	}
+	/* Answers go out before the next bytes come in: clients that are told to stop should hear it soon. */
+	pull(hc);
 	return len;
 }
 
@@ -308,10 +319,31 @@ static void watch_stall(struct h2_conn *hc)
 	hc->sent_before = sent;
 }
 
+/* Collected bodies that do not move, and clients that neither send nor end what nobody waits for. */
+static void end_stalled_streams(struct h2_conn *hc)
+{
+	uint64_t limit_ns = hc->conn->shard->core->limits.body_timeout_ms * 1000000, now = net_now_ns();
+
+	hc->checked_ns = now;
+	for (struct h2_stream *stream = h2_next_stream(hc->h2, NULL); stream; stream = h2_next_stream(hc->h2, stream)) {
+		struct h2_exchange *x = stream->user;
+		if (!x || stream->remote_ended || now - x->moved_ns < limit_ns)
+			continue;
+		if (!x->request && stream->reply_ended && stream->queued == 0) {
+			h2_stop(stream);
+		} else if (x->request && !x->request->options.stream) {
+			net_count(hc->conn->shard, NET_TIMEOUTS_BODY, 1);
+			request_fail(x->request, 408, "timeout", "the body did not arrive in time");
+		}
+	}
+}
+
 static void hc_on_settled(struct net_conn *conn)
 {
 	struct h2_conn *hc = conn->state;
 
+	if (net_now_ns() - hc->checked_ns > conn->shard->core->limits.body_timeout_ms * 500000)
+		end_stalled_streams(hc);
 	pull(hc);
 	if (h2_queued(hc->h2) > 0 || hc->sent_before != h2_sent(hc->h2)) {
 		offer_room(hc);
@@ -334,18 +366,6 @@ static void hc_on_eof(struct net_conn *conn)
 	net_conn_kill(conn);
 }
 
-static void fail_stalled_bodies(struct h2_conn *hc)
-{
-	uint64_t limit_ns = hc->conn->shard->core->limits.body_timeout_ms * 1000000, now = net_now_ns();
-
-	for (struct h2_stream *stream = h2_next_stream(hc->h2, NULL); stream; stream = h2_next_stream(hc->h2, stream)) {
-		struct h2_exchange *x = stream->user;
-		if (!x || !x->request || stream->remote_ended || x->request->options.stream || now - x->moved_ns < limit_ns)
-			continue;
-		request_fail(x->request, 408, "timeout", "the body did not arrive in time");
-	}
-}
-
 static void hc_on_timeout(struct net_conn *conn, enum net_wait what)
 {
 	struct h2_conn *hc = conn->state;
@@ -356,7 +376,7 @@ static void hc_on_timeout(struct net_conn *conn, enum net_wait what)
 		net_conn_finish(conn, false);
 		return;
 	}
-	fail_stalled_bodies(hc);
+	end_stalled_streams(hc);
 	if (!h2_ping(hc->h2))
 		net_conn_kill(conn);
 	/* on_settled begins the next wait, at whose end the PING must have been answered. */

@@ -16,8 +16,9 @@
  * Flow control inwards is by hand: the owner gives credit when its reader has taken the bytes. The connection's credit is given
  * at once, so that one paused stream does not stop the others; the stream's own window bounds what it can hold.
  *
- * An answer that ends before the request does is followed by RST_STREAM(NO_ERROR), which tells the client to stop sending
- * (RFC 9113, 8.1).
+ * An answer may end before the request does. RST_STREAM(NO_ERROR) right behind it is what the RFC offers (9113, 8.1) and what gRPC
+ * clients need (tried: grpcio 1.51 takes one that comes later for an error), but curl 7.88 loses the answer then. So the owner sets
+ * stop_at_end for gRPC; for others it gives the stream no more credit and calls h2_stop when the client goes on all the same.
  */
 #include "net/h2.h"
 
@@ -354,8 +355,11 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 	struct h2_stream *stream = ends ? stream_of(session, frame->hd.stream_id) : NULL;
 
 	(void)user;
-	if (stream && !stream->remote_ended)
-		(void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+	if (!stream)
+		return 0;
+	stream->end_sent = true;
+	if (stream->stop_at_end && !stream->remote_ended)
+		h2_stop(stream);
 	return 0;
 }
 
@@ -692,6 +696,15 @@ void h2_end(struct h2_stream *stream, struct buf *take_trailers)
 		stream->has_trailers = true;
 	}
 	wake(stream);
+}
+
+void h2_stop(struct h2_stream *stream)
+{
+	/* Before that it would overtake the answer. */
+	stream->stop_at_end = true;
+	if (!stream->end_sent)
+		return;
+	(void)nghttp2_submit_rst_stream(stream->h2->session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
 }
 
 void h2_reset(struct h2_stream *stream)

@@ -33,6 +33,8 @@ struct h2_stream {
 	bool wants_room;  /* on_room when queued has fallen */
 	struct buf trailers; /* "name: value\r\n" lines */
 	bool has_trailers;
+	bool end_sent;	  /* the answer's last frame is on its way */
+	bool stop_at_end; /* set by the owner: h2_stop as soon as the answer's last frame is sent */
 };
 
 struct h2_events {
@@ -97,6 +99,9 @@ struct err *h2_reply(struct h2_stream *stream, struct net_reply *take_reply, boo
 bool h2_write(struct h2_stream *stream, struct buf *take_piece);
 /** Ends the answer; the trailers' header lines are taken. */
 void h2_end(struct h2_stream *stream, struct buf *take_trailers);
+/** Breaks the answer off. */
 void h2_reset(struct h2_stream *stream);
+/** Tells a client that still sends to stop, as soon as the answer's last frame is on its way. */
+void h2_stop(struct h2_stream *stream);
 
 #endif

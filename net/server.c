@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "net/address.h"
 #include "net/conn.h"
+#include "net/tls.h"
 
 #include <errno.h>
 #include <event2/listener.h>
@@ -30,6 +31,7 @@ struct listener {
 	struct sockaddr_storage bound;
 	struct evconnlistener *listener; /* loop 0 */
 	struct event *retry;		 /* loop 0: turns it on again after accept failed */
+	struct ssl_ctx_st *tls;		 /* NULL: plain */
 	char text[80];
 };
 
@@ -168,8 +170,10 @@ void net_server_destroy(struct net_server *server)
 	net_server_stop(server, 0);
 	for (unsigned i = 0; i < server->loop_count; i++)
 		shard_deinit(&server->shards[i]);
-	for (size_t i = 0; i < server->listener_count; i++)
+	for (size_t i = 0; i < server->listener_count; i++) {
+		net_tls_unref(server->listeners[i]->tls);
 		free(server->listeners[i]);
+	}
 	if (server->core)
 		core_unref(server->core);
 	free(server->shards);
@@ -199,13 +203,13 @@ static struct net_shard *emptiest_shard(struct net_server *server)
 	return best;
 }
 
-/* A connection too many: a short answer that fits the socket's buffer, and the end. */
-static void refuse(int fd)
+/* A connection too many: a short answer that fits the socket's buffer (none under TLS), and the end. */
+static void refuse(int fd, bool plain)
 {
 	static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n"
 				     "connection: close\r\n\r\n";
 
-	ssize_t sent = send(fd, answer, sizeof(answer) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t sent = plain ? send(fd, answer, sizeof(answer) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
 	(void)sent;
 	(void)shutdown(fd, SHUT_WR);
 	(void)close(fd);
@@ -242,14 +246,14 @@ static void on_accept(struct evconnlistener *evlistener, evutil_socket_t fd, str
 	struct net_accepted *accepted = calloc(1, sizeof(*accepted));
 	if (!accepted || !admit(server, &key)) {
 		free(accepted);
-		refuse(fd);
+		refuse(fd, !listener->tls);
 		return;
 	}
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	struct net_shard *shard = emptiest_shard(server);
 	atomic_fetch_add_explicit(&shard->connection_count, 1, memory_order_relaxed);
 	*accepted = (struct net_accepted){
-		.post = {.run = net_conn_accept_post}, .shard = shard, .fd = fd, .peer_key = key};
+		.post = {.run = net_conn_accept_post}, .shard = shard, .fd = fd, .peer_key = key, .tls = net_tls_ref(listener->tls)};
 	net_address_format(address, accepted->peer, sizeof(accepted->peer));
 	if (shard == &server->shards[0] || !net_queue_post(shard->loop.queue, &accepted->post))
 		net_conn_accept_post(&accepted->post);
@@ -337,12 +341,13 @@ static struct err *bind_socket(const struct addrinfo *info, int *ret)
 }
 
 /* One address: a socket of its own, unless it is listened on already. */
-static struct err *listen_on(struct net_server *server, const struct addrinfo *info, uint16_t *port_ret)
+static struct err *listen_on(struct net_server *server, const struct addrinfo *info, struct ssl_ctx_st *tls,
+	uint16_t *port_ret)
 {
 	for (size_t i = 0; i < server->listener_count; i++) {
 		struct sockaddr *bound = (struct sockaddr *)&server->listeners[i]->bound;
 		if (bound->sa_family == info->ai_addr->sa_family && net_address_port(bound) != 0 &&
-			memcmp(bound, info->ai_addr, info->ai_addrlen) == 0) {
+			memcmp(bound, info->ai_addr, info->ai_addrlen) == 0 && !tls && !server->listeners[i]->tls) {
 			*port_ret = net_address_port(bound);
 			return NULL;
 		}
@@ -359,13 +364,14 @@ static struct err *listen_on(struct net_server *server, const struct addrinfo *i
 	net_address_format((struct sockaddr *)&listener->bound, listener->text, sizeof(listener->text));
 	*port_ret = net_address_port((struct sockaddr *)&listener->bound);
 	listener->server = server;
+	listener->tls = net_tls_ref(tls);
 	*post = (struct server_post){.post = {.run = listener_start}, .server = server, .listener = listener};
 	server->listeners[server->listener_count++] = TAKE_PTR(listener);
 	(void)net_queue_post(server->shards[0].loop.queue, &TAKE_PTR(post)->post);
 	return NULL;
 }
 
-struct err *net_server_listen(struct net_server *server, const char *address, uint16_t *port_ret)
+static struct err *listen_all(struct net_server *server, const char *address, struct ssl_ctx_st *tls, uint16_t *port_ret)
 {
 	struct addrinfo *all = NULL;
 	struct err *e = NULL;
@@ -379,7 +385,7 @@ struct err *net_server_listen(struct net_server *server, const char *address, ui
 		if (net_address_port(info->ai_addr) == 0)
 			net_address_set_port(info->ai_addr, port);
 		uint16_t got;
-		struct err *one = listen_on(server, info, &got);
+		struct err *one = listen_on(server, info, tls, &got);
 		/* A machine without IPv6, or [::] that serves IPv4 already: one of the addresses is enough. */
 		if (one && port != 0)
 			err_free(one);
@@ -396,6 +402,22 @@ struct err *net_server_listen(struct net_server *server, const char *address, ui
 	if (port_ret)
 		*port_ret = port;
 	return NULL;
+}
+
+struct err *net_server_listen(struct net_server *server, const char *address, uint16_t *port_ret)
+{
+	return listen_all(server, address, NULL, port_ret);
+}
+
+struct err *net_server_listen_tls(struct net_server *server, const char *address, const struct net_tls_options *options,
+	uint16_t *port_ret)
+{
+	struct ssl_ctx_st *tls = NULL;
+
+	TRY(net_tls_create(options, &tls));
+	struct err *e = listen_all(server, address, tls, port_ret);
+	net_tls_unref(tls);
+	return e;
 }
 
 /* ---- stop ---- */
@@ -476,6 +498,7 @@ void net_server_stats(const struct net_server *server, struct net_server_stats *
 	ret->connections_refused_total = sum[NET_CONNECTIONS_REFUSED_TOTAL];
 	ret->connections_refused_per_peer = sum[NET_CONNECTIONS_REFUSED_PER_PEER];
 	ret->accept_errors = sum[NET_ACCEPT_ERRORS];
+	ret->tls_failures = sum[NET_TLS_FAILURES];
 	ret->requests = sum[NET_REQUESTS];
 	ret->requests_aborted = sum[NET_REQUESTS_ABORTED];
 	ret->bytes_in = sum[NET_BYTES_IN];

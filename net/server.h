@@ -48,6 +48,7 @@ struct net_server_stats {
 	uint64_t connections_refused_total;    /* past limits.connections */
 	uint64_t connections_refused_per_peer; /* past limits.connections_per_peer */
 	uint64_t accept_errors;		       /* accept(2) failed: out of descriptors */
+	uint64_t tls_failures;		       /* handshakes that failed */
 	uint64_t requests;
 	uint64_t requests_aborted; /* the peer left before its answer was complete */
 	uint64_t bytes_in, bytes_out;
@@ -72,6 +73,17 @@ struct err *net_server_create(const struct net_server_options *options, struct n
  * @return ERR_INVALID: malformed; ERR_OS: "listen on 127.0.0.1:4318: address already in use"
  */
 struct err *net_server_listen(struct net_server *server, const char *address, uint16_t *port_ret) MUST_USE;
+
+/* PEM files, as SSL_CTX_use_certificate_chain_file and SSL_CTX_use_PrivateKey_file read them. */
+struct net_tls_options {
+	const char *certificate_file;
+	const char *key_file;
+	const char *client_ca_file; /* clients must show a certificate of it; NULL: none is asked for */
+};
+
+/** As net_server_listen, under TLS 1.2 or later, with ALPN for h2 and http/1.1. ERR_INVALID also: a file that does not serve. */
+struct err *net_server_listen_tls(struct net_server *server, const char *address, const struct net_tls_options *options,
+	uint16_t *port_ret) MUST_USE;
 
 /** Any thread; the figures are each exact, but not of one moment. */
 void net_server_stats(const struct net_server *server, struct net_server_stats *ret);

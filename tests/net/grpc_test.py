@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gRPC server against a client that we did not write: Debian's python3-grpcio.
 
-usage: grpc_test.py NET_TESTD       exit 77 when python3-grpcio is not installed
+usage: grpc_test.py NET_TESTD [tls]       exit 77 when python3-grpcio is not installed
 """
 import concurrent.futures
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -59,8 +62,7 @@ def chat_without_half_close(s):
     check("chat answers each message before the half-close", got == [b"%d" % i for i in range(100)])
 
 
-def run(target, testd):
-    channel = grpc.insecure_channel(target, options=OPTIONS)
+def run(channel, testd):
     s = Stubs(channel)
     check("unary", s.Echo(b"hello") == b"hello")
     check("unary, empty message", s.Echo(b"") == b"")
@@ -68,7 +70,8 @@ def run(target, testd):
     check("unary, 50 MiB", s.Echo(big) == big)
     check("unary, 50 MiB with gzip", s.Echo(big, compression=grpc.Compression.Gzip) == big)
     check("deflate is unimplemented", code_of(lambda: s.Echo(b"x" * 100, compression=grpc.Compression.Deflate))[0] == grpc.StatusCode.UNIMPLEMENTED)
-    check("65 MiB is too much", code_of(lambda: s.Echo(b"x" * (65 << 20)))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED)
+    code, text = code_of(lambda: s.Echo(b"x" * (65 << 20)))
+    check("65 MiB is too much", code == grpc.StatusCode.RESOURCE_EXHAUSTED, (code, text))
     check("100 bytes are taken", s.Small(b"x" * 100) == b"x" * 100)
     code, text = code_of(lambda: s.Small(b"x" * 101))
     check("101 bytes are too much", code == grpc.StatusCode.RESOURCE_EXHAUSTED and "101 bytes" in text, (code, text))
@@ -115,10 +118,55 @@ def run(target, testd):
     channel.close()
 
 
-testd = subprocess.Popen([sys.argv[1], "2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-try:
-    run("127.0.0.1:" + testd.stdout.readline().strip(), testd)
-    print(testd.stdout.read().strip())
-    sys.exit(testd.returncode)
-finally:
-    testd.kill()
+def certificate(folder):
+    """A self-signed one for localhost; files of certificate and key."""
+    cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key
+
+
+def curl(*args):
+    return subprocess.run(["curl", "-sS", "-m", "10", *args], capture_output=True).stdout
+
+
+def main():
+    tls = sys.argv[2:] == ["tls"]
+    if tls and not (shutil.which("openssl") and shutil.which("curl")):
+        print("openssl or curl is not installed: skipped")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as folder:
+        cert, key = certificate(folder) if tls else ("", "")
+        testd = subprocess.Popen([sys.argv[1], "2", "127.0.0.1:0"] + ([cert, key] if tls else []), stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True)
+        try:
+            port = testd.stdout.readline().strip()
+            if tls:
+                port = testd.stdout.readline().strip()
+                base = ["--cacert", cert, f"https://localhost:{port}/hello"]
+                check("curl, HTTP/1.1 by ALPN", curl("--http1.1", "-w", "%{http_version}", *base) == b"hello\n1.1")
+                check("curl, HTTP/2 by ALPN", curl("--http2", "-w", "%{http_version}", *base) == b"hello\n2")
+                check("curl, without ALPN", curl("--no-alpn", "-w", "%{http_version}", *base) == b"hello\n1.1")
+                check("curl, TLS 1.1 is refused", curl("--tls-max", "1.1", *base) == b"")
+                check("curl, 20 MB", len(curl("--cacert", cert, f"https://localhost:{port}/stream?n=20000000")) == 20000000)
+                zeros = os.path.join(folder, "zeros")
+                with open(zeros, "wb") as file:
+                    file.truncate(50000000)
+                for version in ("--http1.1", "--http2"):
+                    answer = curl(version, "--cacert", cert, "-T", zeros, f"https://localhost:{port}/count")
+                    check("curl, upload of 50 MB " + version, answer.startswith(b"50000000 "), answer)
+                    answer = curl(version, "--cacert", cert, "-X", "POST", "-T", zeros, f"https://localhost:{port}/auth")
+                    check("curl, refusal before the body " + version, b"unauthorized" in answer, answer)
+                with open(cert, "rb") as file:
+                    credentials = grpc.ssl_channel_credentials(file.read())
+                channel = grpc.secure_channel(f"localhost:{port}", credentials, options=OPTIONS)
+            else:
+                channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
+            run(channel, testd)
+            print(testd.stdout.read().strip())
+            return testd.returncode
+        finally:
+            testd.kill()
+
+
+sys.exit(main())

@@ -63,6 +63,8 @@ static void on_body(void *user, struct h2_stream *stream, const uint8_t *bytes, 
 
 	(void)bytes;
 	say(server, "+%zu ", len);
+	if (stream->reply_ended && stream != server->held)
+		h2_stop(stream);
 	if (stream == server->held) {
 		server->held_bytes += len;
 		h2_consumed_connection(stream, len);
@@ -317,7 +319,7 @@ Test(h2_reply, waits_for_the_credit_of_the_client)
 	finish(&server, &client);
 }
 
-Test(h2_reply, tells_a_client_that_still_sends_to_stop)
+Test(h2_stop, ends_the_stream_of_a_client_that_still_sends)
 {
 	struct server server;
 	struct client client;

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * TLS by OpenSSL, as far as the connection layer needs it. Internal to net/.
+ */
+#ifndef CAIRN_NET_TLS_H
+#define CAIRN_NET_TLS_H
+
+#include "net/server.h"
+
+struct bufferevent;
+struct event_base;
+struct ssl_ctx_st;
+
+/** ERR_INVALID: a file cannot be read, or the key does not fit. */
+struct err *net_tls_create(const struct net_tls_options *options, struct ssl_ctx_st **ret) MUST_USE;
+struct ssl_ctx_st *net_tls_ref(struct ssl_ctx_st *tls);
+/** NULL is fine. */
+void net_tls_unref(struct ssl_ctx_st *tls);
+
+/** A bufferevent that shakes hands as the server and owns @p fd; NULL when memory is out (fd is then still the caller's). */
+struct bufferevent *net_tls_bufferevent(struct ssl_ctx_st *tls, struct event_base *base, int fd);
+/** Tells the peer that nothing more will be sent. */
+void net_tls_close_notify(struct bufferevent *bev);
+
+#endif
