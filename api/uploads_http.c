@@ -311,7 +311,7 @@ static struct err *create_upload(struct call *call, struct net_reply *reply)
 		}
 	}
 	struct err *e = store_upload_create(store, &upload, &opened);
-	if (e && err_code(e) == ERR_LIMIT) { /* its size was checked above: too many sessions */
+	if (e && err_code(e) == ERR_LIMIT) { /* its size was checked above: too many sessions, or no room on the disk now */
 		net_reply_error(reply, 503, "busy", "%s", err_message(e));
 		err_free(e);
 		return net_reply_header(reply, "Retry-After", "60");
@@ -374,6 +374,29 @@ static struct err *reply_offset(uint64_t offset, struct net_reply *reply)
 	return json_finish(&json);
 }
 
+static struct err *reply_no_space(struct err *take_e, struct net_reply *reply)
+{
+	net_reply_error(reply, 507, "no_space", "%s", err_message(take_e));
+	err_free(take_e);
+	return NULL;
+}
+
+/* Of the limits that a chunk of at most 4 MiB can pass, one is the sender's fault: the size that it announced. */
+static struct err *reply_past_limit(const struct call *call, const uint8_t *id, uint64_t end, struct err *take_e,
+	struct net_reply *reply)
+{
+	struct store_upload upload;
+	struct err *e = store_upload_get(call->api->options.store, id, &upload);
+
+	if (e || end <= upload.size) {
+		err_free(e);
+		return reply_no_space(take_e, reply);
+	}
+	net_reply_error(reply, 400, "invalid", "%s", err_message(take_e));
+	err_free(take_e);
+	return NULL;
+}
+
 static struct err *put_chunk(struct call *call, struct net_reply *reply)
 {
 	const struct buf *body = net_request_body(call->request);
@@ -394,11 +417,8 @@ static struct err *put_chunk(struct call *call, struct net_reply *reply)
 		err_free(e);
 		return failed;
 	}
-	if (err_code(e) == ERR_LIMIT) { /* a chunk of 4 MiB at most came through: it goes past the announced size */
-		net_reply_error(reply, 400, "invalid", "%s", err_message(e));
-		err_free(e);
-		return NULL;
-	}
+	if (err_code(e) == ERR_LIMIT)
+		return reply_past_limit(call, id, offset + body->len, e, reply);
 	return e;
 }
 
@@ -473,6 +493,8 @@ static struct err *reply_not_finished(struct err *take_e, const struct store_upl
 		failed = call_error_with_offset(reply, 409, "incomplete", err_message(take_e), upload->offset);
 	} else if (err_code(take_e) == ERR_MISMATCH) {
 		net_reply_error(reply, 422, "checksum_mismatch", "%s", err_message(take_e));
+	} else if (err_code(take_e) == ERR_LIMIT) {
+		return reply_no_space(take_e, reply);
 	} else {
 		return take_e;
 	}

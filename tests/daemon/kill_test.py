@@ -105,28 +105,33 @@ def main():
     daemon = Cairnd("--ingest.attempts", "100", "--log.level", "warn")
     stop = threading.Event()
     daemon.start()
-    # The port changes with each start: the uploaders ask for it each time.
-    uploaders = [Uploader(daemon, content, build_id(path), i, stop) for i in range(3)]
-    for uploader in uploaders:
-        uploader.start()
-    for kill in range(KILLS):
-        time.sleep(rng.uniform(0.02, 0.6))
-        daemon.kill()
-        daemon.start()
-    time.sleep(0.5)
-    stop.set()
-    for uploader in uploaders:
-        uploader.join(60)
-        assert not uploader.is_alive()
-    count = check(daemon, uploaders, content, addresses, expected)
-    status = daemon.stop()
-    assert status == 0, daemon.stderr()
-    result = subprocess.run([CAIRN, "store", "check", "--data-dir", os.path.join(daemon.data_dir, "data")],
-                            capture_output=True, text=True)
-    print(result.stdout, result.stderr)
-    assert result.returncode == 0, "cairn store check: %d" % result.returncode
-    print("%d kills, %d finished uploads, %d variants begun: all there" %
-          (KILLS, count, sum(u.variants for u in uploaders)))
+    try:
+        # The port changes with each start: the uploaders ask for it each time.
+        uploaders = [Uploader(daemon, content, build_id(path), i, stop) for i in range(3)]
+        for uploader in uploaders:
+            uploader.start()
+        for kill in range(KILLS):
+            time.sleep(rng.uniform(0.02, 0.6))
+            daemon.kill()
+            daemon.start()
+        time.sleep(0.5)
+        stop.set()
+        for uploader in uploaders:
+            uploader.join(60)
+            assert not uploader.is_alive()
+        count = check(daemon, uploaders, content, addresses, expected)
+        status = daemon.stop()
+        assert status == 0, daemon.stderr()
+        result = subprocess.run([CAIRN, "store", "check", "--data-dir", os.path.join(daemon.data_dir, "data")],
+                                capture_output=True, text=True)
+        print(result.stdout, result.stderr)
+        assert result.returncode == 0, "cairn store check: %d" % result.returncode
+        print("%d kills, %d finished uploads, %d variants begun: all there" %
+              (KILLS, count, sum(u.variants for u in uploaders)))
+    finally:
+        stop.set()
+        if daemon.process:
+            daemon.kill()
     shutil.rmtree(daemon.data_dir)
     shutil.rmtree(folder)
 

@@ -2,6 +2,7 @@
 """The upload protocol: asked before bytes, chunks, resume after a broken connection and after kill -9, checksum, limits."""
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -139,6 +140,27 @@ class Upload(unittest.TestCase):
         job = self.daemon.wait_job(self.daemon.upload(b"!<arch>\nnot really", "package")["job_id"])
         self.assertEqual(job["state"], "failed", job)
         self.assertTrue(job["reason"])
+
+    def test_package_brings_its_binaries_and_their_debug_files(self):
+        root = os.path.join(self.folder, "package")
+        identity = self.ids["build_id"]
+        debug = os.path.join(root, "usr/lib/debug/.build-id", identity[:2])
+        for folder in (os.path.join(root, "DEBIAN"), os.path.join(root, "usr/bin"), debug):
+            os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(root, "DEBIAN/control"), "w") as file:
+            file.write("Package: sample\nVersion: 1\nArchitecture: amd64\nMaintainer: x <x@example.org>\nDescription: x\n")
+        stripped = os.path.join(root, "usr/bin/sample")
+        subprocess.run(["objcopy", "--strip-all", self.path, stripped], check=True)
+        subprocess.run(["objcopy", "--only-keep-debug", self.path, os.path.join(debug, identity[2:] + ".debug")], check=True)
+        package = os.path.join(self.folder, "sample.deb")
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, package], check=True, stdout=subprocess.DEVNULL)
+        content = read(package)
+        job = self.daemon.wait_job(self.daemon.upload(content, "package", name="sample.deb")["job_id"])
+        self.assertEqual((job["state"], job["kind"]), ("done", "package"), job)
+        addresses = text_addresses(self.path, 50)
+        module = self.daemon.symbolize({"modules": [{"file_id": file_id(read(stripped)), "addresses": addresses}]})[0]
+        self.assertEqual(module["status"], "ok", module)
+        self.assertEqual([chain(r) for r in module["results"]], oracle(self.path, addresses))
 
     def test_malformed_requests_name_what_is_wrong(self):
         good = {"role": "debug", "name": "x", "size": 5, "sha256": "00" * 32}
