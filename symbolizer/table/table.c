@@ -25,6 +25,8 @@
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+/* What runs per address or frame: gcc keeps some of it apart because there are two callers, which costs 7 % of a batch. */
+#define HOT static inline __attribute__((always_inline))
 
 /* Addresses under way at once in a batch. */
 enum { LANES = 32 };
@@ -153,7 +155,7 @@ struct err *table_verify(const struct table *table)
 /* ---- index and block ---------------------------------------------------------------------------------------------- */
 
 /* The last group whose first key is not above @p rel: a binary search whose loop count depends on top_count only. */
-static uint32_t find_group(const struct table *t, uint64_t rel)
+HOT uint32_t find_group(const struct table *t, uint64_t rel)
 {
 	uint32_t low = 0;
 	if (likely(t->key_bytes == 4)) {
@@ -187,7 +189,7 @@ static inline uint32_t count_keys(const uint8_t *keys, uint32_t rel)
 }
 
 /* The last block of the group whose key is not above @p rel, and what is left of @p rel behind its key. */
-static uint32_t find_block(const struct table *t, uint32_t group, uint64_t rel, uint64_t *left_ret)
+HOT uint32_t find_block(const struct table *t, uint32_t group, uint64_t rel, uint64_t *left_ret)
 {
 	const uint8_t *keys = t->keys + (size_t)group * FORMAT_GROUP * t->key_bytes;
 	uint32_t count = 0;
@@ -308,7 +310,7 @@ static inline unsigned file_width(uint32_t head)
 }
 
 /* Finds the row of the block at @p offset that covers the address @p left bytes behind the block's key. */
-static inline bool find_row(const struct table *t, uint32_t offset, uint64_t left, struct place *ret)
+HOT bool find_row(const struct table *t, uint32_t offset, uint64_t left, struct place *ret)
 {
 	if (unlikely(offset >= t->block_bytes))
 		return false;
@@ -342,7 +344,7 @@ static inline bool find_row(const struct table *t, uint32_t offset, uint64_t lef
 }
 
 /* Reads the row at @p place; false in a hole. */
-static inline bool read_row(const struct place *place, struct row *ret)
+HOT bool read_row(const struct place *place, struct row *ret)
 {
 	uint32_t head = place->head;
 	uint64_t bit = place->bit;
@@ -433,7 +435,7 @@ static inline struct node read_node(const struct table *t, uint32_t number)
 	};
 }
 
-static inline void fill_frame(const struct table *t, uint32_t function, struct spot spot, struct table_frame *ret)
+HOT void fill_frame(const struct table *t, uint32_t function, struct spot spot, struct table_frame *ret)
 {
 	uint32_t name = 0, start_line = 0, function_file = 0;
 	if (likely(function < t->functions.count)) {
