@@ -51,6 +51,8 @@ static struct err *file_of(struct join *join, uint32_t reg, uint32_t *ret)
 		s->out.files.items[s->out.files.count++] = (uint32_t)offset;
 	}
 	s->registers.items[reg] = *ret;
+	TRY(ARRAY_ROOM(join->dw->account, &s->touched, 1));
+	s->touched.items[s->touched.count++] = reg;
 	return NULL;
 }
 
@@ -99,8 +101,16 @@ static const struct line_row *seek_line(struct join *join, uint64_t vaddr)
 {
 	const struct line_table *lines = &join->scratch->lines;
 
-	while (join->line + 1 < lines->rows.count && lines->rows.items[join->line + 1].vaddr <= vaddr)
-		join->line++;
+	/* In steps that double, then by halves: units that share a table may each want only its end. */
+	size_t low = join->line, step = 1;
+	while (low + step < lines->rows.count && lines->rows.items[low + step].vaddr <= vaddr) {
+		low += step;
+		step *= 2;
+	}
+	for (; step > 0; step /= 2)
+		if (low + step < lines->rows.count && lines->rows.items[low + step].vaddr <= vaddr)
+			low += step;
+	join->line = low;
 	if (join->line >= lines->rows.count || lines->rows.items[join->line].vaddr > vaddr)
 		return NULL;
 	return &lines->rows.items[join->line];
@@ -205,10 +215,16 @@ static struct err *join_uncovered(struct join *join)
 	return NULL;
 }
 
+/* Forgets the numbers of the unit before. Where many units share a large table, only what was touched is worth the time. */
 static struct err *reset_registers(struct dw *dw, struct unit_scratch *s)
 {
 	size_t count = s->lines.files.count + 1;
 
+	for (size_t i = 0; i < s->touched.count; i++)
+		s->registers.items[s->touched.items[i]] = REGISTER_UNUSED;
+	s->touched.count = 0;
+	if (count == s->registers.count)
+		return NULL;
 	s->registers.count = 0;
 	TRY(ARRAY_ROOM(dw->account, &s->registers, count));
 	for (size_t i = 0; i < count; i++)
@@ -371,6 +387,7 @@ void unit_scratch_deinit(struct unit_scratch *scratch, struct account *account)
 	ARRAY_DEINIT(account, &scratch->segments);
 	ARRAY_DEINIT(account, &scratch->covered);
 	ARRAY_DEINIT(account, &scratch->registers);
+	ARRAY_DEINIT(account, &scratch->touched);
 	ARRAY_DEINIT(account, &scratch->out.files);
 	ARRAY_DEINIT(account, &scratch->out.rows);
 	ARRAY_DEINIT(account, &scratch->out.chunks);

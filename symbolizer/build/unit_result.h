@@ -47,6 +47,7 @@ struct unit_scratch {
 	struct paint_list segments;
 	struct dw_range_list covered;
 	struct ARRAY_OF(uint32_t) registers; /* file register -> file of the unit */
+	struct ARRAY_OF(uint32_t) touched;   /* registers of which the unit made use */
 	struct unit_result out;
 };
 

@@ -374,6 +374,38 @@ Test(build_table, keeps_the_other_names_of_an_entry_as_aliases)
 	done();
 }
 
+/* One table, decoded once; each unit has the lines of its own code, and paths below its own directory. */
+Test(build_table, gives_units_that_share_a_line_table_their_own_lines_and_paths)
+{
+	dwarf_begin(&d, 4);
+	for (unsigned i = 0; i < 3; i++) {
+		dwarf_unit(&d, 0);
+		patch(&d, &d.info, d.unit_at + 11 + 1 + 4 + 3, '0' + i, 1); /* "/src" becomes "/sr0".. */
+		patch(&d, &d.info, d.info.len - 12, 0x1000 + 0x100 * i, 8); /* low_pc and length */
+		patch(&d, &d.info, d.info.len - 4, 0x100, 4);
+		dwarf_function(&d, "f", 1, 0x1000 + 0x100 * i, 0x10);
+		dwarf_close(&d);
+		dwarf_close(&d);
+		dwarf_unit_end(&d);
+	}
+	dwarf_lines(&d);
+	line_address(&d, 0x1000);
+	for (unsigned i = 0; i < 48; i++)
+		line_row(&d, i ? 0x10 : 0, 1, i ? i : 1, i + 1, 0);
+	line_end(&d, 0x10);
+	dwarf_lines_end(&d);
+	build();
+	ASK(0x1008, "f /sr0/a.c:1:0");
+	ASK(0x1018, " /sr0/a.c:2:0");
+	ASK(0x1108, "f /sr1/a.c:17:0");
+	ASK(0x11f0, " /sr1/a.c:32:0");
+	ASK(0x1208, "f /sr2/a.c:33:0");
+	ASK(0x12ff, " /sr2/a.c:48:0");
+	ASK(0x1300, "-");
+	cr_expect_eq(stats.line_rows, 49); /* with the closing one */
+	done();
+}
+
 Test(build_table, gives_the_first_unit_an_address_that_two_claim)
 {
 	dwarf_begin(&d, 4);
