@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/hmap.h"
 #include "cli/server.h"
 #include "fileid/build_id.h"
 #include "fileid/fileid.h"
@@ -49,6 +50,8 @@ struct upload_unit {
 struct upload_plan {
 	struct upload_file *files;
 	size_t file_count, file_cap;
+	struct hmap by_inode;	 /* hash of device and inode -> index in files */
+	struct hmap by_build_id; /* hash of the build ID -> index of the first debug file that has it */
 	struct upload_unit *units;
 	size_t unit_count;
 	uint64_t bytes;	   /* of all files */

@@ -117,11 +117,44 @@ static struct err *describe_elf(const char *path, struct upload_file *file, enum
 	return err_wrap(fileid_from_memory(mapping.bytes, mapping.len, &file->file_id), "%s", path);
 }
 
+static uint64_t inode_key(uint64_t device, uint64_t inode)
+{
+	const uint64_t pair[] = {device, inode};
+
+	return digest_xxh3_64(pair, sizeof(pair));
+}
+
 static struct upload_file *find_same(const struct upload_plan *plan, uint64_t device, uint64_t inode)
 {
-	for (size_t i = 0; i < plan->file_count; i++)
-		if (plan->files[i].inode == inode && plan->files[i].device == device)
-			return &plan->files[i];
+	uint64_t index;
+
+	if (!hmap_get(&plan->by_inode, inode_key(device, inode), &index))
+		return NULL;
+	struct upload_file *file = &plan->files[index];
+	return file->inode == inode && file->device == device ? file : NULL;
+}
+
+static struct upload_file *find_planned_debug(const struct upload_plan *plan, const struct build_id *id)
+{
+	uint64_t index;
+
+	if (id->len == 0 || !hmap_get(&plan->by_build_id, digest_xxh3_64(id->bytes, id->len), &index))
+		return NULL;
+	struct upload_file *file = &plan->files[index];
+	return build_id_equal(&file->build_id, id) ? file : NULL;
+}
+
+/* The file that add_file gave becomes part of the plan. */
+static struct err *commit_file(struct upload_plan *plan)
+{
+	const struct upload_file *file = &plan->files[plan->file_count];
+	uint64_t key = digest_xxh3_64(file->build_id.bytes, file->build_id.len);
+	uint64_t other;
+
+	TRY(hmap_set(&plan->by_inode, inode_key(file->device, file->inode), plan->file_count));
+	if (file->role == UPLOAD_DEBUG && file->build_id.len > 0 && !hmap_get(&plan->by_build_id, key, &other))
+		TRY(hmap_set(&plan->by_build_id, key, plan->file_count));
+	plan->file_count++;
 	return NULL;
 }
 
@@ -152,8 +185,10 @@ static struct err *plan_file(struct upload_plan *plan, const char *path, enum ki
 	file->path = strdup(path);
 	if (!file->path)
 		return err_nomem();
-	plan->file_count++;
-	return NULL;
+	struct err *e = commit_file(plan);
+	if (e)
+		free(file->path); /* not part of the plan, so nobody else will */
+	return e;
 }
 
 static struct err *plan_folder(struct upload_plan *plan, const char *path, unsigned depth);
@@ -234,14 +269,6 @@ static struct err *plan_path(struct upload_plan *plan, const char *path)
 
 /* ------------------------------------------------------------------------------------------ pairing */
 
-static struct upload_file *find_planned_debug(struct upload_plan *plan, size_t count, const struct build_id *id)
-{
-	for (size_t i = 0; id->len > 0 && i < count; i++)
-		if (plan->files[i].role == UPLOAD_DEBUG && build_id_equal(&plan->files[i].build_id, id))
-			return &plan->files[i];
-	return NULL;
-}
-
 /* The debug file that gdb would find, or the one that was named; *found_ret false when there is none. */
 static struct err *find_debug_path(const struct upload_file *executable, const char *debug_path, struct upload_file *ret,
 	bool *found_ret)
@@ -283,9 +310,9 @@ static struct err *append(struct upload_plan *ordered, struct upload_file *from)
 	if (!to)
 		return err_nomem();
 	*to = *from;
+	TRY(commit_file(ordered));
 	from->path = NULL;
 	from->is_taken = true;
-	ordered->file_count++;
 	ordered->bytes += to->size;
 	return NULL;
 }
@@ -300,7 +327,7 @@ static struct err *choose_debug(struct upload_plan *ordered, struct upload_plan 
 	if (executable->has_dwarf && !debug_path)
 		return NULL;
 	if (!debug_path)
-		*ret = find_planned_debug(found, found->file_count, &executable->build_id);
+		*ret = find_planned_debug(found, &executable->build_id);
 	if (*ret)
 		return NULL;
 	TRY(find_debug_path(executable, debug_path, outside, &has_outside));
@@ -390,5 +417,7 @@ void upload_plan_deinit(struct upload_plan *plan)
 		free(plan->files[i].path);
 	free(plan->files);
 	free(plan->units);
+	hmap_deinit(&plan->by_inode);
+	hmap_deinit(&plan->by_build_id);
 	*plan = (struct upload_plan){0};
 }

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import threading
 import unittest
 
@@ -419,6 +420,23 @@ class Upload(ProgramTest):
         result = run(UPLOAD, "--url", self.server.url(), "--wait", self.sample)
         self.assertEqual(result.returncode, 1)
         self.assertIn(f"{self.sample}: job {job} failed: worker: killed by signal 11", result.stderr)
+
+    def test_progress_is_shown_on_a_terminal(self):
+        path = self.big(20 << 20)
+        ours, theirs = os.openpty()
+        with subprocess.Popen([UPLOAD, "--url", self.server.url(), path], stdout=subprocess.PIPE, stderr=theirs) as process:
+            os.close(theirs)
+            shown = b""
+            try:
+                while piece := os.read(ours, 4096):
+                    shown += piece
+            except OSError:  # the other end is closed
+                pass
+            process.stdout.read()
+            self.assertEqual(process.wait(), 0)
+        os.close(ours)
+        self.assertRegex(shown, rb"\r0 of 1 files, [\d.]+ k?M?B of 21\.0 MB, [\d.]+ k?M?B/s\x1b\[K")
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), "the line is gone in the end")
 
     def test_many_files_in_parallel(self):
         os.mkdir(self.path("many"))
