@@ -11,12 +11,12 @@
  *     most of its rows and calls are in (majority vote, one pass, no counters per file). jvm: 1.1 % of rows and 1.2 % of
  *     nodes differ, against 1.9 % with the declaration's file; libc 1.5 % against 28 %.
  *   - Lines count from the start_line of the function.
- * The widths of a node are those that make `nodes` and `wide` together smallest, found exactly: a histogram over the
+ * The widths of a node (writer_nodes.c) are those that make `nodes` and `wide` together smallest, found exactly: a histogram over the
  * three widths that a node needs, summed up along each axis, gives the number of wide nodes for every choice.
  *
- * Passes: nodes are checked; rows are checked, and number nodes and files; functions are numbered and vote; rows are
- * encoded block by block; nodes are encoded. Nothing is hashed per row or per node. Memory: 14 bytes per node, 12 per
- * function, 8 per file, and the table itself.
+ * Passes: nodes and rows are checked; rows number nodes and files; functions are numbered; all text is placed; functions vote;
+ * rows are encoded block by block, then nodes, functions, files. Nothing is hashed per row or per node. Memory: 10 bytes a node,
+ * 20 a function, 12 a file, the text twice, and the table itself.
  */
 #include "symbolizer/table/writer_parts.h"
 
@@ -103,7 +103,7 @@ static struct err *check_input(const struct table_input *in)
 {
 	if (in->node_count > (UINT32_C(1) << NODE_WIDEST) - 2 || in->function_count >= TABLE_NONE || in->file_count >= TABLE_NONE ||
 		in->alias_count >= TABLE_NONE || in->text_len > UINT32_MAX)
-		return err_new(ERR_LIMIT, "table: more than 4 Gi elements of a kind");
+		return err_new(ERR_LIMIT, "table: more than 2 Gi nodes, or 4 Gi of something else");
 	if (in->build_id.len > BUILD_ID_MAX)
 		return err_new(ERR_INVALID, "table: build ID of %u bytes", in->build_id.len);
 	TRY(check_texts(in));

@@ -20,7 +20,7 @@ struct table_input_file {
 
 struct table_input_function {
 	uint32_t name;	     /* linkage name */
-	uint32_t file;	     /* file of its declaration or of most of its rows: a predictor, never shown; TABLE_NONE */
+	uint32_t file;	     /* of its declaration, or TABLE_NONE. Not stored: the writer finds the file of most of its rows */
 	uint32_t start_line; /* 0: unknown */
 };
 
@@ -69,7 +69,8 @@ struct table_input {
 
 /**
  * Encodes a table, appending to @p ret. Unused files, functions, nodes and text are left out, equal neighbours merged.
- * @return NULL; ERR_INVALID: the arrays break a rule above (says which element); ERR_LIMIT: past 4 GiB; ERR_NOMEM. Any thread.
+ * @return NULL; ERR_INVALID: the arrays break a rule above, or a chain is deeper than TABLE_MAX_DEPTH (says which element);
+ *         ERR_LIMIT: past 4 GiB, or 2 Gi nodes; ERR_NOMEM. @p ret is as before on failure. Any thread. O(input).
  */
 struct err *table_write(const struct table_input *input, struct buf *ret) MUST_USE;
 

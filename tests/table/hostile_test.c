@@ -202,6 +202,18 @@ Test(table_write, refuses_bad_input_naming_the_element_and_leaves_the_buffer)
 	}
 }
 
+/* Only the counts are large: they are compared before anything behind them is read. */
+Test(table_write, refuses_more_than_the_format_can_number)
+{
+	const struct table_input inputs[] = {{.node_count = (size_t)1 << NODE_WIDEST},
+		{.function_count = UINT32_MAX}, {.file_count = UINT32_MAX}, {.alias_count = UINT32_MAX},
+		{.text_len = (size_t)UINT32_MAX + 1}};
+	for (size_t i = 0; i < ARRAY_SIZE(inputs); i++) {
+		CLEANUP(buf_deinit) struct buf buf = {0};
+		cr_assert_eq(code_of(table_write(&inputs[i], &buf)), ERR_LIMIT, "input %zu", i);
+	}
+}
+
 Test(table_write, refuses_a_chain_deeper_than_readers_follow)
 {
 	static struct table_input_node nodes[TABLE_MAX_DEPTH + 1];
