@@ -107,6 +107,34 @@ Test(store_commit_table, fails_as_long_as_the_disk_does, .init = setup, .fini = 
 	cr_assert_eq(status(9), STORE_OK);
 }
 
+static void *hold_a_read(void *arg)
+{
+	struct store_read *read;
+
+	MUST(store_read_begin(store, &read));
+	atomic_store((atomic_bool *)arg, true);
+	usleep(300000);
+	store_read_end(read);
+	return NULL;
+}
+
+Test(store_commit_table, reopening_waits_for_the_reads_that_are_held, .init = setup, .fini = teardown)
+{
+	atomic_bool held = false;
+	pthread_t thread;
+
+	MUST(commit(1));
+	cr_assert_eq(pthread_create(&thread, NULL, hold_a_read, &held), 0);
+	while (!atomic_load(&held))
+		usleep(1000);
+	atomic_store(&failures_left, 1);
+	assert_fails(commit(2), ERR_OS, "not durable");
+	MUST(commit(3));
+	(void)pthread_join(thread, NULL);
+	cr_assert_eq(status(1), STORE_OK);
+	cr_assert_eq(status(3), STORE_OK);
+}
+
 static void failed_done(void *arg, struct err *e)
 {
 	atomic_int *counts = arg;
@@ -138,6 +166,29 @@ Test(store_commit_table_async, a_failed_fsync_fails_its_whole_group, .init = set
 	for (size_t i = 0; i < COUNT; i++)
 		there += status(i + 1) == STORE_OK;
 	cr_assert_eq(there, counts[0]);
+}
+
+Test(store_commit_table_async, one_that_fails_half_way_does_not_spoil_its_group, .init = setup, .fini = teardown)
+{
+	enum { COUNT = 40, BAD = 17 };
+	static struct store_commit commits[COUNT];
+	static uint8_t bytes[COUNT][64];
+	atomic_int counts[2] = {0, 0};
+
+	for (size_t i = 0; i < COUNT; i++) {
+		bytes[i][0] = (uint8_t)i;
+		/* The bad one writes its table before it finds that its job does not exist. */
+		commits[i] = (struct store_commit){.tenant = 1, .build_id = build_id_of(i + 1), .table = bytes[i], .table_len = 64,
+			.entry = entry_of(STORE_SOURCE_UPLOAD, 1, "a"), .job_id = i == BAD ? 4711 : 0};
+		store_commit_table_async(store, &commits[i], failed_done, counts);
+	}
+	for (int i = 0; i < 1000 && counts[0] + counts[1] < COUNT; i++)
+		usleep(10000);
+	cr_assert_eq(counts[0], COUNT - 1);
+	cr_assert_eq(counts[1], 1);
+	for (size_t i = 0; i < COUNT; i++)
+		cr_assert_eq(status(i + 1), i == BAD ? STORE_UNKNOWN : STORE_OK, "%zu", i);
+	cr_assert_null(store_health(store));
 }
 
 Test(store_upload_chunk, is_not_acknowledged_when_fsync_fails, .init = setup, .fini = teardown)
