@@ -24,8 +24,8 @@ enum {
  * `.lto_priv.0`, `.llvm.123`, ..) is dropped, from unmangled names too; other dots (Go's) stay.
  * @param linkage  NUL-terminated
  * @param out      the caller's buffer; DEMANGLE_OUT_SIZE bytes fit any answer
- * @return @p out, or @p linkage itself where nothing changes or the answer does not fit @p cap. Any thread, at most
- *         some hundred microseconds and 100 KiB of stack.
+ * @return @p out, or @p linkage itself where nothing changes or the answer does not fit @p cap. Any thread with 4 MiB of
+ *         stack, which only hostile names of thousands of characters need. A usual name takes about a microsecond.
  */
 const char *demangle(const char *linkage, enum demangle_style style, char *out, size_t cap);
 
