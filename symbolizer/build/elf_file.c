@@ -330,9 +330,12 @@ static struct err *read_compressions(struct elffile *file)
 
 		if (section->stored_size == 0)
 			continue;
+		/* The gABI forbids both flags; the size in memory would be another than the one that was checked. */
+		if ((section->flags & SHF_COMPRESSED) && (section->flags & SHF_ALLOC))
+			return section_error(file, section, ERR_FORMAT, "both allocated and compressed");
 		if (section->flags & SHF_COMPRESSED)
 			TRY(read_compression(file, section));
-		else if (strncmp(section->name, ".zdebug_", 8) == 0)
+		else if (!(section->flags & SHF_ALLOC) && strncmp(section->name, ".zdebug_", 8) == 0)
 			TRY(read_legacy_compression(file, section));
 	}
 	return NULL;

@@ -521,6 +521,15 @@ Test(elffile_load, refuses_an_unknown_compression)
 		"t: .debug_info: unknown compression 77");
 }
 
+Test(elffile_open, refuses_a_section_both_allocated_and_compressed)
+{
+	struct elf_image m;
+	image_begin(&m, true, false);
+	image_section(&m, ".text", SHT_PROGBITS, code | SHF_COMPRESSED, 0x1000, "123456789012345678901234", 24);
+	image_finish(&m);
+	expect_refused(&m, ERR_FORMAT, "section 1 (.text): both allocated and compressed");
+}
+
 Test(elffile_open, refuses_a_compressed_section_without_its_header)
 {
 	struct elf_image m;
