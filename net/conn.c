@@ -91,6 +91,7 @@ static uint64_t wait_ms(const struct net_conn *conn, enum net_wait what)
 	case NET_WAIT_HEAD:
 		return limits->head_timeout_ms;
 	case NET_WAIT_BODY:
+	case NET_WAIT_PEER:
 		return limits->body_timeout_ms;
 	case NET_WAIT_IDLE:
 		return limits->keep_alive_ms;
@@ -122,6 +123,7 @@ static void count_timeout(struct net_conn *conn, enum net_wait what)
 	case NET_WAIT_IDLE:
 		net_count(conn->shard, NET_TIMEOUTS_IDLE, 1);
 		break;
+	case NET_WAIT_PEER:
 	case NET_WAIT_LINGER:
 	case NET_WAIT_NOTHING:
 		break;

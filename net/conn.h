@@ -15,7 +15,14 @@ struct net_conn;
 struct ssl_ctx_st;
 
 /* What a connection waits for from its peer; each has its timeout in struct net_limits. */
-enum net_wait { NET_WAIT_NOTHING, NET_WAIT_HEAD, NET_WAIT_BODY, NET_WAIT_IDLE, NET_WAIT_LINGER };
+enum net_wait {
+	NET_WAIT_NOTHING,
+	NET_WAIT_HEAD,
+	NET_WAIT_BODY,
+	NET_WAIT_IDLE,
+	NET_WAIT_PEER, /* HTTP/2: any sign of life, as long as for a body */
+	NET_WAIT_LINGER,
+};
 
 struct net_protocol {
 	/** Makes conn->state. */

@@ -351,7 +351,7 @@ static void hc_on_settled(struct net_conn *conn)
 	}
 	watch_stall(hc);
 	bool idle = h2_stream_count(hc->h2) == 0;
-	net_conn_wait(conn, idle ? NET_WAIT_IDLE : NET_WAIT_BODY, hc->heard);
+	net_conn_wait(conn, idle ? NET_WAIT_IDLE : NET_WAIT_PEER, hc->heard);
 	hc->heard = false;
 	finish_if_over(hc);
 }
