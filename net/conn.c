@@ -469,7 +469,8 @@ void net_conn_leave(struct net_conn *conn)
 		conn_free(conn);
 		return;
 	}
-	net_charge(conn->shard->core, &conn->charged, net_conn_output(conn) + net_conn_input(conn));
+	net_charge(conn->shard->core, &conn->charged,
+		net_conn_output(conn) + net_conn_input(conn) + conn->protocol_bytes);
 	arm_timer(conn);
 	/* Others have their turn first: the timer's event leads back here. */
 	if (again)

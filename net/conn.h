@@ -73,6 +73,7 @@ struct net_conn {
 	uint64_t stall_deadline_ns;		      /* HTTP/2: streams have data but no credit; 0: none */
 	uint64_t timer_at_ns;			      /* 0: not armed */
 	struct event *timer;
+	uint64_t protocol_bytes; /* held by the protocol: streams' queues and bodies of paused requests */
 	uint64_t charged;
 };
 

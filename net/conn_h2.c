@@ -22,6 +22,7 @@ struct h2_conn {
 	bool draining;
 	bool heard;	     /* bytes came since on_settled */
 	uint64_t sent_before; /* h2_sent at the last progress */
+	size_t held;	      /* bytes held for paused requests */
 	uint64_t checked_ns;  /* when stalled streams were looked for */
 };
 
@@ -133,6 +134,7 @@ static void deliver_held(struct h2_exchange *x)
 	}
 	if (x->held_sent < x->held.len && x->request)
 		return;
+	x->hc->held -= x->held.len;
 	buf_deinit(&x->held);
 	x->held_sent = 0;
 	if (x->held_end && x->request && !x->request->paused) {
@@ -206,9 +208,11 @@ static void on_body(void *user, struct h2_stream *stream, const uint8_t *bytes, 
 	}
 	struct err *e = buf_append(&x->held, bytes, len);
 	h2_consumed_connection(stream, len);
-	if (e) {
+	x->hc->held += e ? 0 : len;
+	if (e || net_memory_is_short(x->request->core, x->hc->held)) {
 		err_free(e);
-		request_fail(x->request, 503, "busy", "out of memory");
+		net_count(x->hc->conn->shard, NET_REFUSED_MEMORY, 1);
+		request_fail(x->request, 503, "busy", "too much is in memory at the moment");
 	}
 }
 
@@ -246,6 +250,7 @@ static void on_closed(void *user, struct h2_stream *stream)
 	stream->user = NULL;
 	if (request)
 		request_abort(request);
+	x->hc->held -= x->held.len;
 	buf_deinit(&x->held);
 	free(x);
 }
@@ -350,6 +355,7 @@ static void hc_on_settled(struct net_conn *conn)
 		pull(hc);
 	}
 	watch_stall(hc);
+	conn->protocol_bytes = h2_queued(hc->h2) + hc->held;
 	bool idle = h2_stream_count(hc->h2) == 0;
 	net_conn_wait(conn, idle ? NET_WAIT_IDLE : NET_WAIT_PEER, hc->heard);
 	hc->heard = false;

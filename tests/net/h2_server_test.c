@@ -156,6 +156,25 @@ Test(net_h2_server, says_goaway_to_idle_connections_and_when_it_stops)
 	(void)close(fd);
 }
 
+Test(net_h2_server, counts_answers_that_wait_for_credit_against_the_memory_limit)
+{
+	struct net_limits limits = {.buffered_bytes = 1 << 20};
+	size_t len;
+	fixture_start(&fixture, &limits, 1);
+	int fd = dial(0);
+	for (unsigned i = 0; i < 4; i++) {
+		request(fd, i * 2 + 1, 2, "/whole?n=600000", END_STREAM);
+		cr_assert(wait_frame(fd, HEADERS, SECOND, &len));
+	}
+	struct net_server_stats stats = fixture_stats(&fixture);
+	cr_assert_gt(stats.buffered_bytes, 1 << 20);
+	cr_assert_eq(stats.refused_memory, 2);
+	cr_assert_eq(stats.replies_5xx, 2);
+	(void)close(fd);
+	cr_assert(WAIT_FOR((stats = fixture_stats(&fixture), stats.buffered_bytes == 0), SECOND));
+	fixture_stop(&fixture, 100);
+}
+
 Test(net_h2_server, tells_every_handler_when_a_connection_breaks)
 {
 	fixture_start(&fixture, NULL, 1);
