@@ -6,7 +6,8 @@ enum {
 	RESOURCE_PROFILES_FIELD = 1,
 };
 
-/* Which table a dictionary field fills; field 7 is attribute units up to 1.7 and stacks from then on. */
+/* Which table a dictionary field fills; field 7 is attribute units up to 1.7 and stacks from then
+ * on. */
 static enum otlp_table_name table_of_field(uint32_t number)
 {
 	static const enum otlp_table_name names[] = {
@@ -43,13 +44,15 @@ static void note_elements(const struct otlp_request *request, struct reader r,
 		if (name == OTLP_TABLES || field.type != WIRE_LEN)
 			continue;
 		/* An empty element may carry no pointer into the message. */
-		uint32_t off = field.bytes.len ? (uint32_t)(field.bytes.bytes - request->message.bytes) : 0;
+		uint32_t off = field.bytes.len
+				       ? (uint32_t)(field.bytes.bytes - request->message.bytes)
+				       : 0;
 		items[name][counts[name]++] = (struct otlp_element){off, (uint32_t)field.bytes.len};
 	}
 }
 
-static struct err *open_dictionary(struct otlp_request *request, const struct wire_span *parts, size_t part_count,
-	struct arena *arena)
+static struct err *open_dictionary(struct otlp_request *request, const struct wire_span *parts,
+	size_t part_count, struct arena *arena)
 {
 	uint32_t counts[OTLP_TABLES] = {0}, filled[OTLP_TABLES] = {0};
 	struct otlp_element *items[OTLP_TABLES];
@@ -57,6 +60,9 @@ static struct err *open_dictionary(struct otlp_request *request, const struct wi
 	for (size_t i = 0; i < part_count; i++)
 		TRY(count_elements(wire_reader(parts[i], "dictionary"), counts));
 	for (unsigned t = 0; t < OTLP_TABLES; t++) {
+		if (counts[t] > OTLP_ELEMENTS_MAX)
+			return err_new(ERR_LIMIT, "a dictionary table with %u elements, %d at most",
+				counts[t], OTLP_ELEMENTS_MAX);
 		items[t] = arena_alloc(arena, sizeof(**items) * ((size_t)counts[t] + 1));
 		if (!items[t])
 			return err_nomem();
@@ -87,15 +93,16 @@ struct err *otlp_open(struct wire_span message, struct arena *arena, struct otlp
 		if (field.number != DICTIONARY_FIELD || field.type != WIRE_LEN)
 			continue;
 		if (part_count == DICTIONARY_PARTS_MAX)
-			return err_new(ERR_LIMIT, "profiles request: a dictionary in more than %d pieces",
+			return err_new(ERR_LIMIT,
+				"profiles request: a dictionary in more than %d pieces",
 				DICTIONARY_PARTS_MAX);
 		parts[part_count++] = field.bytes;
 	}
 	if (r.failed)
 		return reader_error(&r, "not a protobuf message");
 	if (has_profiles && part_count == 0)
-		return err_new(ERR_UNSUPPORTED,
-			"profiles request without a dictionary: OTLP profiles 1.6 and older are not supported");
+		return err_new(ERR_UNSUPPORTED, "profiles request without a dictionary: OTLP "
+						"profiles 1.6 and older are not supported");
 	TRY(open_dictionary(&request, parts, part_count, arena));
 	request.layout = otlp_detect_layout(&request);
 	if (request.layout == OTLP_1_7) {
@@ -133,21 +140,40 @@ enum profile_member {
 static enum profile_member member_of(enum otlp_layout layout, uint32_t number)
 {
 	static const uint8_t members[][16] = {
-		[OTLP_1_7] = {[1] = MEMBER_SAMPLE_TYPE, [4] = MEMBER_TIME, [5] = MEMBER_DURATION,
-			[6] = MEMBER_PERIOD_TYPE, [7] = MEMBER_PERIOD, [10] = MEMBER_PROFILE_ID},
-		[OTLP_1_8] = {[1] = MEMBER_SAMPLE_TYPE, [3] = MEMBER_TIME, [4] = MEMBER_DURATION, [5] = MEMBER_PERIOD_TYPE,
-			[6] = MEMBER_PERIOD, [8] = MEMBER_PROFILE_ID},
-		[OTLP_1_9] = {[1] = MEMBER_SAMPLE_TYPE, [3] = MEMBER_TIME, [4] = MEMBER_DURATION, [5] = MEMBER_PERIOD_TYPE,
-			[6] = MEMBER_PERIOD, [7] = MEMBER_PROFILE_ID},
-		[OTLP_1_10] = {[1] = MEMBER_SAMPLE_TYPE, [3] = MEMBER_TIME, [4] = MEMBER_DURATION, [5] = MEMBER_PERIOD_TYPE,
-			[6] = MEMBER_PERIOD, [7] = MEMBER_PROFILE_ID},
+		[OTLP_1_7] = {[1] = MEMBER_SAMPLE_TYPE,
+			[4] = MEMBER_TIME,
+			[5] = MEMBER_DURATION,
+			[6] = MEMBER_PERIOD_TYPE,
+			[7] = MEMBER_PERIOD,
+			[10] = MEMBER_PROFILE_ID},
+		[OTLP_1_8] = {[1] = MEMBER_SAMPLE_TYPE,
+			[3] = MEMBER_TIME,
+			[4] = MEMBER_DURATION,
+			[5] = MEMBER_PERIOD_TYPE,
+			[6] = MEMBER_PERIOD,
+			[8] = MEMBER_PROFILE_ID},
+		[OTLP_1_9] = {[1] = MEMBER_SAMPLE_TYPE,
+			[3] = MEMBER_TIME,
+			[4] = MEMBER_DURATION,
+			[5] = MEMBER_PERIOD_TYPE,
+			[6] = MEMBER_PERIOD,
+			[7] = MEMBER_PROFILE_ID},
+		[OTLP_1_10] = {[1] = MEMBER_SAMPLE_TYPE,
+			[3] = MEMBER_TIME,
+			[4] = MEMBER_DURATION,
+			[5] = MEMBER_PERIOD_TYPE,
+			[6] = MEMBER_PERIOD,
+			[7] = MEMBER_PROFILE_ID},
 	};
-	return number < ARRAY_SIZE(members[0]) ? (enum profile_member)members[layout][number] : MEMBER_OTHER;
+	return number < ARRAY_SIZE(members[0]) ? (enum profile_member)members[layout][number]
+					       : MEMBER_OTHER;
 }
 
-static const uint32_t profile_attributes_field[] = {[OTLP_1_7] = 14, [OTLP_1_8] = 12, [OTLP_1_9] = 11, [OTLP_1_10] = 11};
+static const uint32_t profile_attributes_field[] = {
+	[OTLP_1_7] = 14, [OTLP_1_8] = 12, [OTLP_1_9] = 11, [OTLP_1_10] = 11};
 
-static const char *parse_profile(enum otlp_layout layout, struct wire_span body, struct otlp_profile *ret)
+static const char *parse_profile(
+	enum otlp_layout layout, struct wire_span body, struct otlp_profile *ret)
 {
 	struct reader r = wire_reader(body, NULL);
 	struct wire_field field;
@@ -183,7 +209,22 @@ static const char *parse_profile(enum otlp_layout layout, struct wire_span body,
 	return r.failed ? "the profile is not a protobuf message" : NULL;
 }
 
-/* Descends one level: the next element of field 2 in @p r; field 1 (resource, scope) is remembered in @p head. */
+bool otlp_next_sample_type(struct reader *types, struct otlp_value_type *ret)
+{
+	struct wire_field field;
+
+	while (wire_next(types, &field)) {
+		if (field.number != 1 || field.type != WIRE_LEN)
+			continue;
+		*ret = (struct otlp_value_type){0};
+		parse_value_type(field.bytes, ret);
+		return true;
+	}
+	return false;
+}
+
+/* Descends one level: the next element of field 2 in @p r; field 1 (resource, scope) is remembered
+ * in @p head. */
 static bool next_child(struct reader *r, struct wire_span *head, struct wire_span *ret)
 {
 	struct wire_field field;
@@ -225,11 +266,14 @@ bool otlp_next_profile(struct otlp_cursor *cursor, struct otlp_profile *ret, con
 		if (cursor->depth == 3 && next_child(&cursor->scope_profiles, NULL, &body))
 			break;
 		if (cursor->depth >= 2 && next_child(&cursor->resource_profiles, NULL, &body)) {
+			cursor->malformed |= cursor->scope_profiles.failed;
 			cursor->scope = find_head(body);
 			cursor->scope_profiles = wire_reader(body, NULL);
 			cursor->depth = 3;
 			continue;
 		}
+		cursor->malformed |=
+			cursor->scope_profiles.failed || cursor->resource_profiles.failed;
 		if (!wire_next(&cursor->message, &field))
 			return false;
 		if (field.number != RESOURCE_PROFILES_FIELD || field.type != WIRE_LEN)
@@ -244,7 +288,8 @@ bool otlp_next_profile(struct otlp_cursor *cursor, struct otlp_profile *ret, con
 	return true;
 }
 
-/* Field numbers of a Sample; 1.10 moved values from 2 to 4, attribute_indices from 3 to 2, link_index from 4 to 3. */
+/* Field numbers of a Sample; 1.10 moved values from 2 to 4, attribute_indices from 3 to 2,
+ * link_index from 4 to 3. */
 struct sample_fields {
 	uint32_t values, attributes, link, timestamps;
 };
@@ -256,6 +301,15 @@ static const struct sample_fields sample_fields[] = {
 	[OTLP_1_10] = {.values = 4, .attributes = 2, .link = 3, .timestamps = 5},
 };
 
+/* Before 1.8 such members had presence, and index 0 was an element like others; from then on 0
+ * means "not set". */
+static uint32_t optional_index(enum otlp_layout layout, const struct wire_field *field)
+{
+	uint32_t index = (uint32_t)wire_u64(field);
+
+	return index == 0 && layout != OTLP_1_7 ? OTLP_NONE : index;
+}
+
 static bool parse_sample(enum otlp_layout layout, struct wire_span body, struct otlp_sample *ret)
 {
 	const struct sample_fields *fields = &sample_fields[layout];
@@ -263,6 +317,7 @@ static bool parse_sample(enum otlp_layout layout, struct wire_span body, struct 
 	struct wire_field field;
 
 	*ret = (struct otlp_sample){
+		.link = OTLP_NONE,
 		.attributes = wire_repeated_init(body, fields->attributes, false),
 		.values = wire_repeated_init(body, fields->values, false),
 		.timestamps = wire_repeated_init(body, fields->timestamps, layout != OTLP_1_7),
@@ -273,12 +328,13 @@ static bool parse_sample(enum otlp_layout layout, struct wire_span body, struct 
 		else if (field.number == 2 && layout == OTLP_1_7)
 			ret->locations = (uint32_t)wire_u64(&field);
 		else if (field.number == fields->link)
-			ret->link = (uint32_t)wire_u64(&field);
+			ret->link = optional_index(layout, &field);
 	}
 	return !r.failed;
 }
 
-bool otlp_next_sample(const struct otlp_request *request, struct reader *samples, struct otlp_sample *ret)
+bool otlp_next_sample(
+	const struct otlp_request *request, struct reader *samples, struct otlp_sample *ret)
 {
 	struct wire_field field;
 
@@ -291,13 +347,15 @@ bool otlp_next_sample(const struct otlp_request *request, struct reader *samples
 	return !samples->failed;
 }
 
-static bool element(const struct otlp_request *request, enum otlp_table_name name, uint64_t index, struct wire_span *ret)
+static bool element(const struct otlp_request *request, enum otlp_table_name name, uint64_t index,
+	struct wire_span *ret)
 {
 	const struct otlp_table *table = &request->tables[name];
 
 	if (index >= table->count)
 		return false;
-	*ret = (struct wire_span){request->message.bytes + table->items[index].off, table->items[index].len};
+	*ret = (struct wire_span){
+		request->message.bytes + table->items[index].off, table->items[index].len};
 	return true;
 }
 
@@ -316,7 +374,8 @@ bool otlp_string(const struct otlp_request *request, uint64_t index, struct otlp
 	return true;
 }
 
-static bool parse_any_value(const struct otlp_request *request, struct wire_span body, struct otlp_attribute *ret)
+static bool parse_any_value(
+	const struct otlp_request *request, struct wire_span body, struct otlp_attribute *ret)
 {
 	struct reader r = wire_reader(body, NULL);
 	struct wire_field field;
@@ -356,9 +415,10 @@ static bool parse_any_value(const struct otlp_request *request, struct wire_span
 	return !r.failed;
 }
 
-/* KeyValue {1 key, 2 value, 3 key_strindex} and KeyValueAndUnit {1 key_strindex, 2 value, 3 unit_strindex}. */
-static bool parse_attribute(const struct otlp_request *request, struct wire_span body, bool key_value,
-	struct otlp_attribute *ret)
+/* KeyValue {1 key, 2 value, 3 key_strindex} and KeyValueAndUnit {1 key_strindex, 2 value, 3
+ * unit_strindex}. */
+static bool parse_attribute(const struct otlp_request *request, struct wire_span body,
+	bool key_value, struct otlp_attribute *ret)
 {
 	struct reader r = wire_reader(body, NULL);
 	struct wire_field field;
@@ -384,7 +444,8 @@ bool otlp_attribute(const struct otlp_request *request, uint64_t index, struct o
 	       parse_attribute(request, body, request->layout == OTLP_1_7, ret);
 }
 
-bool otlp_next_resource_attribute(const struct otlp_request *request, struct reader *attributes, struct otlp_attribute *ret)
+bool otlp_next_resource_attribute(
+	const struct otlp_request *request, struct reader *attributes, struct otlp_attribute *ret)
 {
 	struct wire_field field;
 
@@ -440,10 +501,12 @@ bool otlp_location(const struct otlp_request *request, uint64_t index, struct ot
 		return false;
 	struct reader r = wire_reader(body, NULL);
 
-	*ret = (struct otlp_location){.body = body, .attributes = wire_repeated_init(body, attributes, false)};
+	*ret = (struct otlp_location){.mapping = OTLP_NONE,
+		.body = body,
+		.attributes = wire_repeated_init(body, attributes, false)};
 	while (wire_next(&r, &field)) {
 		if (field.number == 1)
-			ret->mapping = (uint32_t)wire_u64(&field);
+			ret->mapping = optional_index(request->layout, &field);
 		else if (field.number == 2)
 			ret->address = wire_u64(&field);
 	}
@@ -505,7 +568,8 @@ bool otlp_function(const struct otlp_request *request, uint64_t index, struct ot
 	return !r.failed;
 }
 
-bool otlp_link(const struct otlp_request *request, uint64_t index, struct wire_span *trace_id_ret, struct wire_span *span_id_ret)
+bool otlp_link(const struct otlp_request *request, uint64_t index, struct wire_span *trace_id_ret,
+	struct wire_span *span_id_ret)
 {
 	struct wire_span body, trace_id = {0}, span_id = {0};
 	struct wire_field field;
@@ -520,7 +584,8 @@ bool otlp_link(const struct otlp_request *request, uint64_t index, struct wire_s
 		else if (field.number == 2)
 			span_id = wire_bytes(&field);
 	}
-	if (r.failed || (trace_id.len != 16 && trace_id.len != 0) || (span_id.len != 8 && span_id.len != 0))
+	if (r.failed || (trace_id.len != 16 && trace_id.len != 0) ||
+		(span_id.len != 8 && span_id.len != 0))
 		return false;
 	*trace_id_ret = trace_id;
 	*span_id_ret = span_id;

@@ -2,14 +2,16 @@
 /*
  * Telling the layouts of OTLP profiles apart.
  *
- * Between proto 1.7 and 1.11 the messages were renumbered four times under one service name, without a version field or a
- * negotiation, and a reader of one layout silently misreads another. But protobuf keeps wire types, and each renumbering
- * put a field of another wire type, or none, in an old place:
+ * Between proto 1.7 and 1.11 the messages were renumbered four times under one service name,
+ * without a version field or a negotiation, and a reader of one layout silently misreads another.
+ * But protobuf keeps wire types, and each renumbering put a field of another wire type, or none, in
+ * an old place:
  *
  *     where                       1.7              1.8            1.9            1.10, 1.11
  *     dictionary 7, element f1    varint           packed (stack) packed         packed
  *     attribute table, f1         string (LEN)     varint         varint         varint
  *     Profile f3                  packed (LEN)     fixed64        fixed64        fixed64
+ *     Profile f7                  varint           LEN (comment)  LEN 16 (id)    LEN 16
  *     Profile f8                  LEN (comment)    LEN 16 (id)    varint         varint
  *     Profile f9                  varint           varint         LEN            LEN
  *     Profile f12                 LEN/varint       LEN (attrs)    -              -
@@ -18,9 +20,10 @@
  *     Sample f4                   LEN (attrs)      varint (link)  varint         LEN (values)
  *     Sample f6                   LEN (timestamps) -              -              -
  *
- * Every sample and profile that says something votes; the votes of the whole message decide, newest first where nobody
- * says anything (a sample with no more than stack, field 2 and timestamps reads alike in 1.8 to 1.11). Packed fields are
- * taken for granted: every producer packs, as proto3 asks. Voting stops after VOTES_ENOUGH records: a message has one producer.
+ * Every sample and profile that says something votes; the votes of the whole message decide, newest
+ * first where nobody says anything (a sample with no more than stack, field 2 and timestamps reads
+ * alike in 1.8 to 1.11). Packed fields are taken for granted: every producer packs, as proto3 asks.
+ * Voting stops after VOTES_ENOUGH records: a message has one producer.
  */
 #include "profiles/otlp.h"
 
@@ -36,7 +39,8 @@ static void vote_sample(struct votes *votes, struct wire_span sample)
 {
 	struct reader r = wire_reader(sample, NULL);
 	struct wire_field field;
-	bool f3_len = false, f4_len = false, f3_varint = false, f4_varint = false, f6 = false, f2_varint = false;
+	bool f3_len = false, f4_len = false, f3_varint = false, f4_varint = false, f6 = false,
+	     f2_varint = false;
 
 	while (wire_next(&r, &field)) {
 		bool len = field.type == WIRE_LEN;
@@ -71,6 +75,10 @@ static void vote_profile(struct votes *votes, struct wire_span profile)
 		case 3:
 			votes->v1_7 += len;
 			break;
+		case 7:
+			votes->v1_8 += len && field.bytes.len != 16;
+			votes->v1_9 += len && field.bytes.len == 16;
+			break;
 		case 8:
 			votes->v1_8 += len && field.bytes.len == 16;
 			votes->v1_9 += !len;
@@ -88,7 +96,8 @@ static void vote_profile(struct votes *votes, struct wire_span profile)
 	}
 }
 
-/* Walks resource_profiles (2) / scope_profiles (2) / profile: the same numbers at each level in all layouts. */
+/* Walks resource_profiles (2) / scope_profiles (2) / profile: the same numbers at each level in all
+ * layouts. */
 static void vote_profiles(struct votes *votes, struct wire_span message)
 {
 	struct reader request = wire_reader(message, NULL);
@@ -96,9 +105,11 @@ static void vote_profiles(struct votes *votes, struct wire_span message)
 
 	while (votes->records < VOTES_ENOUGH && wire_next(&request, &resource)) {
 		struct reader scopes = wire_reader(resource.bytes, NULL);
-		while (resource.number == 1 && votes->records < VOTES_ENOUGH && wire_next(&scopes, &scope)) {
+		while (resource.number == 1 && votes->records < VOTES_ENOUGH &&
+			wire_next(&scopes, &scope)) {
 			struct reader profiles = wire_reader(scope.bytes, NULL);
-			while (scope.number == 2 && votes->records < VOTES_ENOUGH && wire_next(&profiles, &profile))
+			while (scope.number == 2 && votes->records < VOTES_ENOUGH &&
+				wire_next(&profiles, &profile))
 				if (profile.number == 2)
 					vote_profile(votes, profile.bytes);
 		}
@@ -106,12 +117,14 @@ static void vote_profiles(struct votes *votes, struct wire_span message)
 }
 
 /* The wire type of field 1 of the first elements that have one: 1.7 if it is @p old. */
-static void vote_table(struct votes *votes, const struct otlp_request *request, enum otlp_table_name name, uint32_t old)
+static void vote_table(struct votes *votes, const struct otlp_request *request,
+	enum otlp_table_name name, uint32_t old)
 {
 	const struct otlp_table *table = &request->tables[name];
 
 	for (uint32_t i = 0; i < table->count && i < VOTES_ENOUGH; i++) {
-		struct wire_span element = {request->message.bytes + table->items[i].off, table->items[i].len};
+		struct wire_span element = {
+			request->message.bytes + table->items[i].off, table->items[i].len};
 		struct reader r = wire_reader(element, NULL);
 		struct wire_field field;
 		while (wire_next(&r, &field))
