@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -142,10 +143,29 @@ static struct err *fill_file(int fd, const void *bytes, size_t len)
 	return fsync(fd) == 0 ? NULL : err_os(errno, "fsync");
 }
 
+/* A rename would put a file in the place of a device or a pipe: /dev/null, for root. */
+static struct err *write_special(const char *path, const void *bytes, size_t len)
+{
+	CLEANUP(closep) int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0)
+		return err_os(errno, "open %s", path);
+	return err_wrap(cli_write(fd, bytes, len), "%s", path);
+}
+
 struct err *cli_write_file(const char *path, const void *bytes, size_t len)
 {
 	CLEANUP(freep) char *temporary = NULL;
+	CLEANUP(freep) char *real = NULL;
+	struct stat status;
 
+	if (stat(path, &status) == 0) {
+		if (!S_ISREG(status.st_mode))
+			return write_special(path, bytes, len);
+		/* A link stays, what it leads to is replaced. */
+		real = realpath(path, NULL);
+		path = real ? real : path;
+	}
 	if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {
 		temporary = NULL;
 		return err_nomem();

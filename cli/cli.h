@@ -57,7 +57,8 @@ struct err *cli_map_file(const char *path, struct cli_map *ret) MUST_USE;
 void cli_unmap(struct cli_map *map);
 
 /**
- * Writes a file so that nobody ever sees half of it: to a temporary name beside it, fsync, rename.
+ * Writes a file so that nobody ever sees half of it: to a temporary name beside it, fsync, rename. Links are followed; what
+ * is no regular file (/dev/null, a pipe) is written to and never replaced.
  * ERR_OS.
  */
 struct err *cli_write_file(const char *path, const void *bytes, size_t len) MUST_USE;

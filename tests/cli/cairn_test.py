@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import unittest
 
@@ -135,6 +136,25 @@ class Table(ProgramTest):
         self.build("--debug", "/nonexistent", binary, "-o", out, status=1, stderr="/nonexistent")
         self.build(self.sample, "-o", "/nonexistent/out", status=1, stderr="/nonexistent/out")
         self.assertFalse(os.path.exists(out))
+
+    def test_build_writes_through_links_and_never_replaces_what_is_no_file(self):
+        pipe, link, real = self.path("pipe"), self.path("link"), self.path("real")
+        self.build(self.sample, "-o", real)
+        want = self.read(real)
+        os.truncate(real, 0)
+        os.symlink("real", link)
+        self.build(self.sample, "-o", link)
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual(self.read(real), want)
+        os.mkfifo(pipe)
+        with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as cat:
+            self.build(self.sample, "-o", pipe)
+            self.assertEqual(cat.communicate()[0], want)
+        self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
+        self.build(self.sample, "-o", self.folder, status=1, stderr=f"open {self.folder}: Is a directory")
+        os.symlink("/dev/full", self.path("link-to-full"))
+        self.build(self.sample, "-o", self.path("link-to-full"), status=1, stderr="No space left on device")
+        self.assertTrue(os.path.islink(self.path("link-to-full")))
 
     def test_lookup_answers_each_line_in_order(self):
         self.build(self.sample, "-o", self.path("t"))
