@@ -95,9 +95,11 @@ static void print_frame(const json_t *frame)
 {
 	json_int_t line = json_integer_value(json_object_get(frame, "line"));
 	json_int_t column = json_integer_value(json_object_get(frame, "column"));
+	const char *function = text_of(frame, "function", "");
 
-	printf("    %s", text_of(frame, "function", "??"));
-	if (json_object_get(frame, "offset"))
+	/* Lines without a function: code that neither DWARF nor a symbol names. */
+	printf("    %s", function[0] ? function : "??");
+	if (function[0] && json_object_get(frame, "offset"))
 		printf("+%s", text_of(frame, "offset", ""));
 	if (json_object_get(frame, "file"))
 		printf(" at %s", text_of(frame, "file", "??"));

@@ -44,6 +44,7 @@ struct task {
 	bool held; /* one file: its result waits for the worker's end */
 	struct protocol_result result;
 	struct buf table;
+	char runtime_name[STORE_NAME_SIZE]; /* of the runtime file that we looked up; "": none */
 	uint32_t results; /* committed */
 	uint32_t skipped;
 	uint32_t round;
@@ -103,28 +104,32 @@ static struct err *add_input(struct task *task, enum store_role role, const stru
 	return NULL;
 }
 
-/* A kept original by build ID and role; false when the store has none. */
-static struct err *find_blob(struct task *task, const struct build_id *id, enum store_role role, struct sha256 *ret, bool *found_ret)
+/* A kept original by build ID and role, and its name; false when the store has none. */
+static struct err *find_blob(struct task *task, const struct build_id *id, enum store_role role, struct store_blob *ret, bool *found_ret)
 {
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
+	struct sha256 blob;
 
 	TRY(store_read_begin(task->env->store, &read));
-	return store_blob_find(read, task->job.tenant, id, role, ret, found_ret);
+	TRY(store_blob_find(read, task->job.tenant, id, role, &blob, found_ret));
+	return *found_ret ? store_blob_get(read, &blob, ret, found_ret) : NULL;
 }
 
 static struct err *add_other_half(struct task *task)
 {
 	bool runtime = has_input(task, SPAWN_BINARY), debug = has_input(task, SPAWN_DEBUG), found;
 	enum store_role role = runtime ? STORE_ROLE_DEBUG : STORE_ROLE_RUNTIME;
-	struct sha256 blob;
+	struct store_blob blob;
 
 	if (runtime == debug || task->job.build_id.len == 0 || task->input_count == PROTOCOL_INPUTS_MAX)
 		return NULL;
 	TRY(find_blob(task, &task->job.build_id, role, &blob, &found));
 	if (!found)
 		return NULL;
-	TRY(add_input(task, role, &blob));
+	TRY(add_input(task, role, &blob.sha256));
 	task->paired = task->input_count;
+	if (role == STORE_ROLE_RUNTIME)
+		memcpy(task->runtime_name, blob.name, sizeof(task->runtime_name));
 	return NULL;
 }
 
@@ -136,6 +141,7 @@ static void drop_other_half(struct task *task)
 	(void)close(task->inputs[index].fd);
 	task->inputs[index] = task->inputs[--task->input_count];
 	task->paired = 0;
+	task->runtime_name[0] = 0;
 }
 
 /* The file whose identity the result carries: computed here, not believed. */
@@ -184,6 +190,14 @@ static void copy_tail(char *to, size_t size, const char *from)
 	to[keep] = 0;
 }
 
+/* A runtime file is known by its own name, also where a debug file's job brings its symbols. */
+static const char *file_name(const struct task *task, const struct protocol_result *result)
+{
+	if (result->name[0])
+		return result->name;
+	return task->runtime_name[0] ? task->runtime_name : task->job.name;
+}
+
 static void fill_file(const struct task *task, const struct protocol_result *result, struct store_commit *commit)
 {
 	commit->has_file = !result->debug_only;
@@ -193,7 +207,7 @@ static void fill_file(const struct task *task, const struct protocol_result *res
 	commit->file.segments = result->segments;
 	commit->file.elf_machine = result->elf_machine;
 	commit->file.first_seen_ms = wall_ms();
-	copy_tail(commit->file.name, sizeof(commit->file.name), result->name[0] ? result->name : task->job.name);
+	copy_tail(commit->file.name, sizeof(commit->file.name), file_name(task, result));
 }
 
 static void fill_entry(const struct task *task, const struct protocol_result *result, struct store_entry *entry)
@@ -327,13 +341,13 @@ static struct err *add_needed(struct task *task, const struct protocol_needs *ne
 {
 	static const enum store_role roles[] = {STORE_ROLE_SUPPLEMENT, STORE_ROLE_DEBUG, STORE_ROLE_RUNTIME};
 	char hex[BUILD_ID_HEX_SIZE];
-	struct sha256 blob;
+	struct store_blob blob;
 
 	*found_ret = false;
 	for (size_t i = 0; needs->build_id.len > 0 && !*found_ret && i < ARRAY_SIZE(roles); i++)
 		TRY(find_blob(task, &needs->build_id, roles[i], &blob, found_ret));
 	if (*found_ret && !has_input(task, SPAWN_SUPPLEMENT))
-		return add_input(task, STORE_ROLE_SUPPLEMENT, &blob);
+		return add_input(task, STORE_ROLE_SUPPLEMENT, &blob.sha256);
 	build_id_format(&needs->build_id, hex);
 	(void)snprintf(reason, size, "it needs %.200s (build ID %s), which %s", needs->name[0] ? needs->name : "another file",
 		hex[0] ? hex : "unknown", *found_ret ? "it was given already" : "is not here: upload it, then this file again");

@@ -72,6 +72,24 @@ class Server(ProgramTest):
         self.upload(self.sample)
         self.assertRegex(self.symbolize(self.ids(self.sample)[0], "1").stdout, r"^0x1\n    \?\? \((out_of_range|no_symbol)\)\n$")
 
+    def test_a_file_keeps_its_name_whatever_its_debug_file_is_called(self):
+        binary, debug = self.split()
+        os.rename(debug, self.path("a.debug"))  # before "app" in any order of names
+        for path in binary, self.path("a.debug"):
+            run(UPLOAD, "--url", self.url(), "--wait", path)
+        answer = self.cairnd.get(f"/v1/files/{self.ids(binary)[0]}").json
+        self.assertEqual((answer["name"], answer["entries"][0]["kind"]), ("app", "dwarf"))
+
+    def test_lines_without_a_function_are_told_from_a_name(self):
+        with open(self.path("a.s"), "w", encoding="ascii") as file:
+            file.write('.file 1 "lone.s"\n.text\n.loc 1 7\n nop\n.loc 1 8\n nop\n nop\n nop\n')
+        tool("as", self.path("a.s"), "-o", self.path("a.o"))
+        tool("ld", "--build-id=sha1", "-e", "0", self.path("a.o"), "-o", self.path("lone"))
+        self.upload(self.path("lone"))
+        low = re.search(r" \.text +PROGBITS +([0-9a-f]+)", run("readelf", "-SW", self.path("lone")).stdout)[1]
+        text = self.symbolize(self.ids(self.path("lone"))[0], hex(int(low, 16) + 1)).stdout
+        self.assertRegex(text, r"\n    \?\? at \S*lone\.s:8\n$")
+
     def test_a_build_id_of_32_digits_is_found_after_no_file_has_it(self):
         tool("g++", "-O2", "-g", "-Wl,--build-id=0x00112233445566778899aabbccddeeff", self.sample + ".cc", "-o", self.path("md5"))
         self.upload(self.path("md5"))
