@@ -15,6 +15,11 @@ struct server {
 	struct net_client *client;
 };
 
+bool server_url_is_sound(const char *url)
+{
+	return strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0;
+}
+
 struct err *server_open(const char *url, struct server **ret)
 {
 	CLEANUP(server_closep) struct server *server = calloc(1, sizeof(*server));
@@ -22,7 +27,7 @@ struct err *server_open(const char *url, struct server **ret)
 
 	if (!server)
 		return err_nomem();
-	if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+	if (!server_url_is_sound(url))
 		return err_new(ERR_INVALID, "\"%s\" is no http:// or https:// address", url);
 	server->url = strdup(url);
 	if (!server->url)

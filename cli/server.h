@@ -8,6 +8,7 @@
 #include "base/buf.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One connection, one thread at a time. */
@@ -19,6 +20,8 @@ struct server_reply {
 	uint32_t retry_after_s; /* of the header; 0: none */
 };
 
+/** Whether a --url has a scheme that is spoken. */
+bool server_url_is_sound(const char *url);
 /** @p url as given by --url: "http://host:port", a trailing slash is cut. ERR_INVALID; ERR_NOMEM. */
 struct err *server_open(const char *url, struct server **ret) MUST_USE;
 /** For CLEANUP. */

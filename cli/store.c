@@ -31,7 +31,7 @@ static struct err *open_store(const char *data_dir, struct store **ret)
 {
 	struct store_options options = {.data_dir = data_dir, .read_only = true};
 
-	return err_wrap(store_open(&options, ret), "%s", data_dir);
+	return store_open(&options, ret); /* it names the folder */
 }
 
 static void print_counts(const struct store_counts *counts)

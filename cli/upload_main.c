@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `upload-symbols`: private binaries and their debug files into a cairnd. */
 #include "cli/cli.h"
+#include "cli/server.h"
 #include "cli/upload.h"
 
 #include <getopt.h>
@@ -112,6 +113,8 @@ static int parse_options(struct flags *flags, int argc, char **argv, bool *go_on
 		else if (!cli_parse_count(optarg, UPLOAD_JOBS_MAX, &flags->options.jobs))
 			return cli_usage(&upload_command, "-j takes a number from 1 to %d", UPLOAD_JOBS_MAX);
 	}
+	if (!server_url_is_sound(flags->options.url))
+		return cli_usage(&upload_command, "--url takes an http:// or https:// address, not \"%s\"", flags->options.url);
 	if (optind == argc)
 		return cli_usage(&upload_command, "a path is missing");
 	*go_on_ret = true;

@@ -100,7 +100,7 @@ struct err *worker_options_parse(int argc, char **argv, struct worker_options *r
 		.threads = 1,
 	};
 
-	if (argc < 2)
+	if (argc < 2 || strcmp(argv[1], "--help") == 0)
 		return err_new(ERR_INVALID, "usage: cairn-worker elf|package KEY=NUMBER... (cairnd starts it)");
 	if (strcmp(argv[1], "package") == 0)
 		options.mode = WORKER_PACKAGE;

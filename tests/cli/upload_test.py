@@ -158,6 +158,7 @@ class Upload(ProgramTest):
         self.expect(run(UPLOAD), 2, "upload-symbols: a path is missing")
         self.expect(run(UPLOAD, "--nonsense"), 2, "upload-symbols: unrecognized option")
         self.expect(run(UPLOAD, "-j", "0", "x"), 2, "-j takes a number from 1 to 64")
+        self.expect(run(UPLOAD, "--url", "ftp://x", self.sample), 2, '--url takes an http:// or https:// address, not "ftp://x"')
 
     def test_one_file(self):
         result = self.upload(self.sample)

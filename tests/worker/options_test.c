@@ -65,4 +65,5 @@ Test(worker_options_parse, rejects_a_mode_without_its_input)
 	rejects("package", "package=3", NULL);
 	rejects("package", "scratch=3", NULL);
 	rejects("shell", "binary=3", NULL);
+	rejects("--help", NULL, NULL);
 }
