@@ -107,10 +107,7 @@ static struct err *open_image(const struct build_options *options, const struct 
 
 	if (!image->bytes)
 		return NULL;
-	TRY(elffile_open(image->bytes, image->len, image->name ? image->name : "input", &limits, ret));
-	if (elffile_type(*ret) == ET_REL)
-		return err_new(ERR_UNSUPPORTED, "%s: a relocatable file", elffile_name(*ret));
-	return NULL;
+	return elffile_open(image->bytes, image->len, image->name ? image->name : "input", &limits, ret);
 }
 
 static struct err *check_build_ids(const struct build *b)
@@ -120,6 +117,9 @@ static struct err *check_build_ids(const struct build *b)
 	if (!b->binary || !b->debug)
 		return NULL;
 	const struct build_id *binary = elffile_build_id(b->binary), *debug = elffile_build_id(b->debug);
+	if (elffile_base(b->binary) != elffile_base(b->debug))
+		return err_new(ERR_MISMATCH, "%s: only one of it and %s is a relocatable file", elffile_name(b->binary),
+			elffile_name(b->debug));
 	if (binary->len == 0 || debug->len == 0 || build_id_equal(binary, debug))
 		return NULL;
 	build_id_format(binary, x);
@@ -155,10 +155,9 @@ static struct err *load_task(void *context, size_t i, unsigned thread)
 	(void)thread;
 	if (!section)
 		return NULL;
-	if (section->codec != CODEC_NONE) {
-		TRY(account_take(&b->account, section->size));
-		b->section_bytes[s] = section->size;
-	}
+	uint64_t bytes = elffile_load_bytes(section);
+	TRY(account_take(&b->account, bytes));
+	b->section_bytes[s] = bytes;
 	return elffile_load(b->dwarf_file, section, &b->readers[s]);
 }
 
@@ -370,6 +369,7 @@ static struct err *nothing_found(const struct build *b)
 static struct err *merge_all(struct build *b)
 {
 	TRY(read_symbols(b));
+	b->merge.base = elffile_base(b->code);
 	TRY(merge_run(&b->merge, b->units, b->unit_count));
 	struct table_input *input = &b->merge.input;
 	if (input->row_count == 0)

@@ -24,11 +24,14 @@
  * refused before any memory is taken. Large sections ask for huge pages: .debug_info of a JVM is 257 MB, of which
  * every 4 KiB page would otherwise be a fault.
  *
+ * A relocatable file's sections get addresses of their own (relocatable.c), once, before anything asks for one.
+ *
  * A file may have no section table (sstrip, some packers): it then has no sections, and code ranges from its segments.
  */
 #include "symbolizer/build/elf_file.h"
 
 #include "base/arena.h"
+#include "symbolizer/build/relocatable.h"
 
 #include <elf.h>
 #include <inttypes.h>
@@ -164,7 +167,7 @@ static void read_section(struct reader *r, const struct elffile *file, struct el
 	ret->size = read_word(r, file);
 	ret->link = reader_u32(r);
 	ret->info = reader_u32(r);
-	(void)read_word(r, file); /* sh_addralign */
+	ret->align = read_word(r, file);
 	ret->entry_size = read_word(r, file);
 	ret->stored_size = ret->type == SHT_NOBITS || ret->type == SHT_NULL ? 0 : ret->size;
 	ret->name = "";
@@ -499,6 +502,8 @@ static struct err *read_image(struct elffile *file)
 	TRY(check_table(file, &table));
 	TRY(read_sections(file, &table));
 	TRY(read_compressions(file));
+	if (file->type == ET_REL)
+		TRY(relocatable_lay_out(file->sections, file->section_count, file->name));
 	TRY(find_code(file));
 	TRY(read_build_id(file));
 	TRY(read_debuglink(file));
@@ -583,6 +588,11 @@ uint16_t elffile_machine(const struct elffile *file)
 	return file->machine;
 }
 
+uint64_t elffile_base(const struct elffile *file)
+{
+	return file->type == ET_REL ? RELOCATABLE_BASE : 0;
+}
+
 size_t elffile_section_count(const struct elffile *file)
 {
 	return file->section_count;
@@ -643,8 +653,13 @@ static struct err *inflate_section(const struct elffile *file, const struct elff
 
 	if (!data)
 		return err_nomem();
-	struct err *e = codec_decompress_exact(section->codec, file->bytes + section->foff, section->stored_size, data,
-		section->size);
+	struct err *e = NULL;
+	if (section->codec == CODEC_NONE)
+		memcpy(data, file->bytes + section->foff, section->size);
+	else
+		e = codec_decompress_exact(section->codec, file->bytes + section->foff, section->stored_size, data, section->size);
+	if (!e && section->relocations)
+		e = relocatable_apply(file, section, data);
 	if (e)
 		return err_wrap(e, "%s: section %" PRIu32 " (%.*s)", file->name, section->index, NAME_SHOWN, section->name);
 	*ret = TAKE_PTR(data);
@@ -687,11 +702,18 @@ static struct err *load_locked(struct elffile *file, const struct elffile_sectio
 	}
 	if (slot->compression)
 		return err_new(ERR_UNSUPPORTED, "%s: unknown compression %" PRIu32, slot->place, slot->compression);
-	if (section->codec == CODEC_NONE || section->size == 0)
+	if (elffile_load_bytes(section) == 0)
 		return NULL;
 	while (slot->state == SLOT_LOADING)
 		(void)pthread_cond_wait(&file->loaded, &file->mutex);
 	return slot->state == SLOT_READY ? NULL : fill_slot(file, section, slot);
+}
+
+uint64_t elffile_load_bytes(const struct elffile_section *section)
+{
+	bool plain = section->codec == CODEC_NONE && (!section->relocations || section->stored_size == 0);
+
+	return plain ? 0 : section->size;
 }
 
 struct err *elffile_load(struct elffile *file, const struct elffile_section *section, struct reader *ret)
@@ -704,7 +726,7 @@ struct err *elffile_load(struct elffile *file, const struct elffile_section *sec
 	(void)pthread_mutex_unlock(&file->mutex);
 	if (e)
 		return e;
-	if (section->codec == CODEC_NONE || section->size == 0)
+	if (elffile_load_bytes(section) == 0)
 		*ret = reader_init(file->bytes + (section->stored_size ? section->foff : 0),
 			section->size ? section->stored_size : 0, file->big_endian, slot->place);
 	else

@@ -33,12 +33,14 @@ struct elffile_section {
 	uint32_t type;	     /* SHT_ */
 	uint32_t link, info; /* sh_link, sh_info: not checked */
 	uint64_t flags;	     /* SHF_ */
-	uint64_t vaddr;	     /* sh_addr */
+	uint64_t vaddr;	     /* sh_addr; of a relocatable file see elffile_base */
 	uint64_t size;	     /* bytes once loaded (inflated); of SHT_NOBITS in memory */
 	uint64_t entry_size; /* sh_entsize: not checked */
+	uint64_t align;	     /* sh_addralign: not checked */
 	uint64_t foff;	     /* of the stored bytes, without a compression header */
 	uint64_t stored_size; /* of them; 0 for SHT_NOBITS */
 	enum codec codec;    /* CODEC_NONE: the stored bytes are the bytes */
+	uint32_t relocations; /* the section whose relocations are applied when this one is loaded (ET_REL only); 0: none */
 };
 
 /* [low, high) of addresses as linked. */
@@ -80,6 +82,12 @@ uint16_t elffile_type(const struct elffile *file);
 /** e_machine: EM_X86_64, EM_AARCH64.. Every machine is accepted: it matters to nobody below. */
 uint16_t elffile_machine(const struct elffile *file);
 
+/**
+ * What stands added to every address of a relocatable file, whose sections are laid out here (relocatable.h), and has to be taken
+ * away again before anybody outside sees one; 0 for any other file.
+ */
+uint64_t elffile_base(const struct elffile *file);
+
 /** How many sections there are, the null section 0 included. */
 size_t elffile_section_count(const struct elffile *file);
 /** NULL when @p index is not below the count. */
@@ -87,8 +95,10 @@ const struct elffile_section *elffile_section(const struct elffile *file, size_t
 /** The first section of this name that has bytes, else the first of this name, else NULL. O(sections). Any thread. */
 const struct elffile_section *elffile_find(const struct elffile *file, const char *name);
 
+/** Bytes of memory that loading the section takes: 0 for one that lies plainly in the image. */
+uint64_t elffile_load_bytes(const struct elffile_section *section);
 /**
- * A section's bytes: in the image where they are stored plainly, else inflated into memory that the file owns until
+ * A section's bytes: in the image where they are stored plainly, else inflated (and relocated: ET_REL) into memory that the file owns until
  * elffile_release or elffile_close. Loading twice gives the same bytes. Distinct sections may be loaded by several threads at
  * once; one that another thread is inflating is waited for.
  * @param ret  a reader at the section's first byte, in the file's byte order, its place "<file>: <section>"; empty for SHT_NOBITS

@@ -548,6 +548,17 @@ static struct err *emit_all(struct merge *m, const struct unit_result *units)
 	return NULL;
 }
 
+/* Addresses of a relocatable file become what its users know. All lie at or above the base, but for a function's damaged entry. */
+static void take_base_away(struct merge *m)
+{
+	for (size_t i = 0; m->base && i < m->rows.count; i++)
+		m->rows.items[i].vaddr -= m->base;
+	for (size_t i = 0; m->base && i < m->nodes.count; i++) {
+		struct table_input_node *node = &m->nodes.items[i];
+		node->entry_vaddr -= node->entry_vaddr < m->base ? node->entry_vaddr : m->base;
+	}
+}
+
 /* Strings were numbers so far; the table wants offsets. */
 static void complete_input(struct merge *m)
 {
@@ -587,6 +598,7 @@ struct err *merge_run(struct merge *merge, struct unit_result *units, size_t cou
 	TRY(emit_all(merge, units));
 	for (size_t i = 0; i < count; i++)
 		ARRAY_DEINIT(merge->account, &units[i].rows);
+	take_base_away(merge);
 	complete_input(merge);
 	return NULL;
 }

@@ -35,6 +35,7 @@ struct merge_pieces ARRAY_OF(struct merge_piece);
 struct merge {
 	struct account *account;
 	struct merge_symbols symbols[MERGE_SYMBOL_TABLES];
+	uint64_t base; /* taken away from every address in the end: elffile_base */
 	struct intern text;
 	struct ARRAY_OF(struct table_input_file) files;
 	struct ARRAY_OF(struct table_input_function) functions;

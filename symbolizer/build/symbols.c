@@ -157,7 +157,8 @@ static bool accept(const struct symbol_table *table, const struct raw_symbol *ra
 	if (!section || (section->flags & code_flags) != code_flags ||
 		(type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE))
 		return false;
-	uint64_t vaddr = raw->value;
+	/* Values of a relocatable file count from their section's start. */
+	uint64_t vaddr = raw->value + (elffile_type(table->file) == ET_REL ? section->vaddr : 0);
 	if (elffile_machine(table->file) == EM_ARM && type == STT_FUNC)
 		vaddr &= ~(uint64_t)1; /* the Thumb bit */
 	const uint64_t end = section->vaddr + section->size;
@@ -368,8 +369,6 @@ static struct err *read_symbols(struct elffile *file, bool dynamic, struct symbo
 {
 	struct symbol_table table = {.file = file};
 
-	if (elffile_type(file) == ET_REL)
-		return NULL;
 	TRY(open_table(&table, dynamic));
 	TRY(collect(&table, symbols));
 	qsort(symbols->items, symbols->count, sizeof(*symbols->items), compare_symbols);

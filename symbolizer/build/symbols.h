@@ -53,7 +53,7 @@ struct symbols {
 /**
  * Reads the function symbols: STT_FUNC, STT_GNU_IFUNC and named STT_NOTYPE that lie in an executable section. Left out:
  * section and file symbols, mapping symbols ($a $d $t $x), NOTYPE names that begin with '.' (.L labels, annobin).
- * Relocatable files (ET_REL) have no addresses: the result is empty.
+ * Addresses of a relocatable file are those of its layout (elffile_base).
  * @param dynamic  .dynsym instead of .symtab
  * @param ret      empty when the file has no such table. Names live until the file is closed or its string table released
  * @return NULL; ERR_FORMAT: a table that does not fit (a single entry whose name is out of range is only dropped);

@@ -524,6 +524,9 @@ struct err *verify_table_here(const struct verify_request *request, struct verif
 {
 	if (!request->binary && !request->debug)
 		return err_new(ERR_INVALID, "verify: no file");
+	const struct elffile *first = request->binary ? request->binary : request->debug;
+	if (elffile_base(first))
+		return err_new(ERR_UNSUPPORTED, "%s: a relocatable file: the reference lays out no sections", elffile_name(first));
 	struct verify *verify = calloc(1, sizeof(*verify));
 	struct verify_report *report CLEANUP(freep) = calloc(1, sizeof(*report));
 

@@ -19,12 +19,18 @@ ORACLES = {
     "c-gcc-zlib-gnu": "c-gcc-dw5-O2",  # it reads no .zdebug sections
     "rust-low": None,  # it takes dropped code at [0, size) for code at these addresses
 }
+# A relocatable file is judged by its linked copy (fixtures/link_as_laid_out).
+LAID_OUT = ".o", ".linked"
 SHOWN = int(os.environ.get("SHOWN", "5"))
 
 
 def compare(program, folder, name, debug):
     path = os.path.join(folder, name)
     oracle = os.path.join(folder, ORACLES.get(name, debug or name))
+    if name.endswith(LAID_OUT[0]):
+        path_of_symbols = oracle = oracle.removesuffix(LAID_OUT[0]) + LAID_OUT[1]
+    else:
+        path_of_symbols = path
     with tempfile.TemporaryDirectory() as scratch:
         addresses, bare = os.path.join(scratch, "addresses"), os.path.join(scratch, "bare")
         ours = subprocess.run([program, path, os.path.join(folder, debug) if debug else "-", addresses],
@@ -36,7 +42,7 @@ def compare(program, folder, name, debug):
         ours, theirs, bares = chains(ours.stdout), symbolize(oracle, addresses), symbolize(bare, addresses)
     if not len(ours) == len(theirs) == len(bares) == len(listed):
         return name, 0, Counter(), [f"{len(listed)} addresses, {len(ours)} chains of ours, {len(theirs)} of llvm's"]
-    symbols = Symbols({path, oracle})
+    symbols = Symbols({path_of_symbols, oracle})
     problems, kinds = [], Counter()
     for address, mine, llvm, llvm_dwarf in zip(listed, ours, theirs, bares):
         kind = judge(symbols, int(address, 16), mine, llvm, llvm_dwarf)

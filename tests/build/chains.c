@@ -57,8 +57,8 @@ static struct err *run(char **argv)
 	const uint64_t step = total / ADDRESSES_MAX + 1;
 	for (size_t i = 0; i < count; i++)
 		for (uint64_t vaddr = ranges[i].low; vaddr < ranges[i].high; vaddr += step) {
-			fprintf(list, "0x%" PRIx64 "\n", vaddr);
-			print_chain(&table, vaddr);
+			fprintf(list, "0x%" PRIx64 "\n", vaddr - elffile_base(binary.elf));
+			print_chain(&table, vaddr - elffile_base(binary.elf));
 		}
 	fclose(list);
 	return NULL;

@@ -712,18 +712,6 @@ Test(build_table, reports_damage_that_leaves_nothing)
 	expect_error(ERR_FORMAT, "t: .debug_info+0x4: a unit of 0x7fffff00 bytes");
 }
 
-Test(build_table, refuses_a_relocatable_file)
-{
-	begin_sound(4);
-	dwarf_finish(&d);
-	d.elf.bytes[16] = ET_REL;
-	struct build_options options = {.binary = {.bytes = d.elf.bytes, .len = d.elf.len, .name = "t.o"}};
-	struct buf untouched = {0};
-	struct err *e = build_table(&options, &untouched, NULL);
-	cr_assert_eq(err_code(e), ERR_UNSUPPORTED);
-	err_free(e);
-}
-
 static void with_build_id(struct elf_image *m, uint8_t byte)
 {
 	uint8_t note[36] = {4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 'G', 'N', 'U', 0};

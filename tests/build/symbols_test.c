@@ -195,18 +195,19 @@ Test(symbols_read, yields_nothing_without_a_table)
 	cr_assert_null(symbols_find(&symbols, 0x1000));
 }
 
-Test(symbols_read, yields_nothing_for_relocatable_files)
+Test(symbols_read, counts_from_the_section_in_relocatable_files)
 {
 	struct elf_image m;
-	const struct entry entries[] = {{"f", FUNC(STB_GLOBAL), 1, 0x1000, 4}};
+	const struct entry entries[] = {{"f", FUNC(STB_GLOBAL), 1, 0x10, 4}, {"past_its_end", FUNC(STB_GLOBAL), 1, 0x100000, 4}};
 	struct elffile *file CLEANUP(elffile_closep) = NULL;
 	struct symbols symbols CLEANUP(symbols_deinit) = {0};
 
-	make(&m, true, false, entries, 1);
+	make(&m, true, false, entries, 2);
 	image_put_at(&m, 16, ET_REL, 2);
 	cr_assert_null(elffile_open(m.bytes, m.len, "t", NULL, &file));
 	cr_assert_null(symbols_read(file, false, &symbols));
-	cr_assert_eq(symbols.count, 0);
+	cr_assert_eq(symbols.count, 1);
+	cr_assert_eq(symbols.items[0].vaddr, elffile_base(file) + 0x10);
 }
 
 Test(symbols_find, knows_the_edges_of_a_range)
