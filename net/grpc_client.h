@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The client half of gRPC: one connection (HTTP/2 with prior knowledge, no TLS), any number of calls with any number of messages
+ * each way. Nothing happens but in net_grpc_client_run, which waits for the socket, moves bytes and calls back; a program with
+ * a loop of its own waits for net_grpc_client_fd instead and runs with a timeout of 0. One thread at a time.
+ *
+ *     TRY(net_grpc_client_connect("127.0.0.1:4317", &options, &client));
+ *     TRY(net_grpc_client_open(client, "/cairn.v1.Agent/Stream", &ops, user, &call));
+ *     TRY(net_grpc_client_send(call, bytes, len));
+ *     while (..)
+ *             TRY(net_grpc_client_run(client, 1000));      // ERR_PEER: the connection is gone, every call has had its on_end
+ */
+#ifndef CAIRN_NET_GRPC_CLIENT_H
+#define CAIRN_NET_GRPC_CLIENT_H
+
+#include "net/grpc.h"
+
+struct net_grpc_client;
+struct net_grpc_client_call;
+
+struct net_grpc_client_options {
+	uint64_t connect_timeout_ms; /* 0: 5 s */
+	uint64_t message_max;	     /* bytes of a message received; past it the call ends RESOURCE_EXHAUSTED. 0: 64 MiB */
+	const char *user_agent;	     /* NULL: "cairn/<version>"; borrowed */
+	int gzip_level;		     /* messages are compressed with it; 0: not */
+};
+
+struct net_grpc_client_ops {
+	/** One message; borrowed for the call. May send, open, half-close; not destroy. */
+	void (*on_message)(void *user, const uint8_t *bytes, size_t len);
+	/** Once, the last: the status that the server gave, or UNAVAILABLE when the connection went. The call is freed after it. */
+	void (*on_end)(void *user, enum net_grpc_status status, const char *message);
+};
+
+/**
+ * Connects and waits for it. @p address as net_server_listen takes it, with a host.
+ * @return NULL; ERR_INVALID: malformed, or no such host; ERR_PEER: nobody listens, or not within the time; ERR_OS; ERR_NOMEM.
+ */
+struct err *net_grpc_client_connect(const char *address, const struct net_grpc_client_options *options,
+	struct net_grpc_client **ret) MUST_USE;
+/** Closes; calls that are open end without on_end. NULL is fine. */
+void net_grpc_client_destroy(struct net_grpc_client *client);
+/** For CLEANUP. */
+void net_grpc_client_destroyp(struct net_grpc_client **client);
+
+/** Opens a call. @p path: "/package.Service/Method"; @p ops borrowed. ERR_PEER: the server takes no more calls. */
+struct err *net_grpc_client_open(struct net_grpc_client *client, const char *path, const struct net_grpc_client_ops *ops, void *user,
+	struct net_grpc_client_call **ret) MUST_USE;
+/** Queues a message (copied). It is on its way when net_grpc_client_run says so: watch net_grpc_client_queued. */
+struct err *net_grpc_client_send(struct net_grpc_client_call *call, const void *bytes, size_t len) MUST_USE;
+/** Bytes that wait for the server's flow control and for the socket. */
+size_t net_grpc_client_queued(const struct net_grpc_client_call *call);
+/** No more messages will come from here. */
+void net_grpc_client_half_close(struct net_grpc_client_call *call);
+
+/**
+ * Sends what may be sent and receives what is there; waits at most @p timeout_ms (-1: without end) for the first of it.
+ * @return NULL; ERR_PEER: the connection is gone, or the server broke the protocol; then only destroy is left.
+ */
+struct err *net_grpc_client_run(struct net_grpc_client *client, int timeout_ms) MUST_USE;
+/** For poll(2): POLLIN always, POLLOUT when net_grpc_client_wants_write. */
+int net_grpc_client_fd(const struct net_grpc_client *client);
+bool net_grpc_client_wants_write(const struct net_grpc_client *client);
+
+/** Bytes on the wire so far: HTTP/2 with all its frames. */
+void net_grpc_client_bytes(const struct net_grpc_client *client, uint64_t *sent_ret, uint64_t *received_ret);
+
+#endif
