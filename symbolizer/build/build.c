@@ -110,13 +110,17 @@ static struct err *open_image(const struct build_options *options, const struct 
 	return elffile_open(image->bytes, image->len, image->name ? image->name : "input", &limits, ret);
 }
 
-static struct err *check_build_ids(const struct build *b)
+/* Both images are of one link: the same build ID where both have one, and in any case the same machine. */
+static struct err *check_pair(const struct build *b)
 {
 	char x[BUILD_ID_HEX_SIZE], y[BUILD_ID_HEX_SIZE];
 
 	if (!b->binary || !b->debug)
 		return NULL;
 	const struct build_id *binary = elffile_build_id(b->binary), *debug = elffile_build_id(b->debug);
+	if (elffile_machine(b->binary) != elffile_machine(b->debug))
+		return err_new(ERR_MISMATCH, "%s: ELF machine %u, but that of %s is %u", elffile_name(b->debug),
+			elffile_machine(b->debug), elffile_name(b->binary), elffile_machine(b->binary));
 	if (elffile_base(b->binary) != elffile_base(b->debug))
 		return err_new(ERR_MISMATCH, "%s: only one of it and %s is a relocatable file", elffile_name(b->binary),
 			elffile_name(b->debug));
@@ -140,7 +144,7 @@ static struct err *open_files(struct build *b)
 	TRY(open_image(b->options, &b->options->debug, &b->debug));
 	if (!b->binary && !b->debug)
 		return err_new(ERR_INVALID, "no image to build from");
-	TRY(check_build_ids(b));
+	TRY(check_pair(b));
 	b->code = b->binary ? b->binary : b->debug;
 	b->dwarf_file = has_dwarf(b->debug) ? b->debug : has_dwarf(b->binary) ? b->binary : NULL;
 	return NULL;
@@ -197,6 +201,7 @@ static struct err *load_sections(struct build *b)
 	struct err *e = runner_run(&b->runner, DWARF_SECTIONS, load_task, b);
 	if (e && (err_code(e) == ERR_FORMAT || err_code(e) == ERR_UNSUPPORTED)) {
 		note_reason(b, err_message(e));
+		b->stats.damaged++;
 		b->section_damage = e;
 		return NULL;
 	}
@@ -343,6 +348,7 @@ static struct err *read_symbols(struct build *b)
 			return e;
 		if (e) {
 			note_reason(b, err_message(e));
+			b->stats.damaged++;
 			if (!b->section_damage)
 				b->section_damage = TAKE_PTR(e);
 			err_free(e);

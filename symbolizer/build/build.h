@@ -55,7 +55,7 @@ struct build_stats {
 	uint64_t skipped_units; /* damaged or of an unknown kind; the others stand */
 	uint64_t tombstones;	/* ranges of functions and sequences of rows that the linker had discarded */
 	uint64_t cut_chains;	/* inlined calls deeper than TABLE_MAX_DEPTH, left out */
-	uint64_t damaged;	/* names, references, range lists and line tables that lead nowhere: what hangs on them is left out */
+	uint64_t damaged;	/* sections that cannot be read; names, references, range lists and line tables that lead nowhere: what hangs on them is left out */
 	uint64_t line_rows;	/* decoded rows of line tables that were kept */
 	uint64_t ranges;	/* of functions and inlined calls */
 	uint64_t functions;	/* names with a start line, as handed to the table */
@@ -71,7 +71,7 @@ struct build_stats {
  * @param ret    the table is appended; untouched on failure
  * @param stats  filled on success; NULL: not wanted
  * @return NULL; ERR_FORMAT: not ELF, or damage that leaves nothing to use ("<image>: .debug_info+0x1f: what");
- *         ERR_MISMATCH: both images have a build ID, and they differ; ERR_NOT_FOUND: neither DWARF nor a function symbol;
+ *         ERR_MISMATCH: both images have a build ID, and they differ, or their machines do; ERR_NOT_FOUND: neither DWARF nor a function symbol;
  *         ERR_LIMIT: past memory_max or a named limit of work; ERR_UNSUPPORTED; ERR_INVALID: no image; ERR_NOMEM.
  * Thread: any; several builds may run at once.
  */

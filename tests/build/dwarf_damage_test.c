@@ -651,6 +651,7 @@ Test(build_damage, falls_back_on_symbols_when_debug_info_cannot_be_inflated)
 	cr_assert_null(e, "%s", e ? err_message(e) : "");
 	ASK(0x1100, "s :0:0");
 	expect_reason("t: section 4 (.debug_info)");
+	cr_expect_eq(stats.damaged, 1);
 	buf_deinit(&table);
 }
 
@@ -736,6 +737,22 @@ Test(build_table, refuses_a_debug_file_of_another_binary)
 	cr_assert_eq(err_code(e), ERR_MISMATCH);
 	cr_expect_not_null(strstr(err_message(e), "bin has build ID aaaa"));
 	cr_expect_not_null(strstr(err_message(e), "dbg has bbbb"));
+	err_free(e);
+}
+
+Test(build_table, refuses_a_debug_file_of_another_machine)
+{
+	static struct elf_image binary, debug;
+	struct buf untouched = {0};
+
+	with_build_id(&binary, 0xaa);
+	with_build_id(&debug, 0xaa);
+	image_put_at(&debug, 18, 183, 2);
+	struct build_options options = {.binary = {.bytes = binary.bytes, .len = binary.len, .name = "bin"},
+		.debug = {.bytes = debug.bytes, .len = debug.len, .name = "dbg"}};
+	struct err *e = build_table(&options, &untouched, NULL);
+	cr_assert_eq(err_code(e), ERR_MISMATCH);
+	cr_expect_not_null(strstr(err_message(e), "dbg: ELF machine 183, but that of bin is 62"), "%s", err_message(e));
 	err_free(e);
 }
 
