@@ -4,7 +4,7 @@
  *
  *     hello     version u32                                       first, once
  *     progress  phase u8, done u64, total u64                     any time, also between the chunks of a table
- *     skipped   text                                              a member of a package that gave nothing, and why
+ *     skipped   text                                              a member of a package that gave nothing, or parts of a file that were left out, and why
  *     result    identity of a file, length of its table           then `chunk`s until that many bytes came
  *     chunk     at most PROTOCOL_CHUNK_BYTES of the table
  *     needs     build ID (u8 length, bytes), name                 last: start me again with this file too

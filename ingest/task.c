@@ -49,6 +49,7 @@ struct task {
 	uint32_t skipped;
 	uint32_t round;
 	char first_skipped[STORE_REASON_SIZE];
+	char misfit[STORE_REASON_SIZE]; /* why the half that we looked up was left out; "": it was not */
 };
 
 static void task_deinit(struct task *task)
@@ -225,7 +226,8 @@ static void fill_entry(const struct task *task, const struct protocol_result *re
 	copy_tail(entry->provenance, sizeof(entry->provenance), text);
 }
 
-static struct err *commit(struct task *task, const struct protocol_result *result, const struct buf *table, bool job_done)
+/* @p done: what the job, which is over with this, has to say ("": nothing); NULL: it goes on. */
+static struct err *commit(struct task *task, const struct protocol_result *result, const struct buf *table, const char *done)
 {
 	struct store_commit commit = {
 		.tenant = task->job.tenant,
@@ -233,7 +235,8 @@ static struct err *commit(struct task *task, const struct protocol_result *resul
 		.table = table->len > 0 ? table->data : NULL,
 		.table_len = table->len,
 		.job_id = task->job.id,
-		.job_done = job_done,
+		.job_done = done != NULL,
+		.job_reason = done,
 	};
 
 	fill_file(task, result, &commit);
@@ -264,7 +267,7 @@ static struct err *take_result(struct task *task, const struct protocol_result *
 	if (task->job.kind == STORE_JOB_PACKAGE) {
 		TRY(check_result(result, table, NULL));
 		if (!is_useless(result))
-			return commit(task, result, table, false);
+			return commit(task, result, table, NULL);
 		char text[2 * PROTOCOL_NAME_MAX];
 		(void)snprintf(text, sizeof(text), "%s: a debug file without a build ID or symbols", result->name);
 		note_skipped(task, text);
@@ -331,6 +334,8 @@ static struct err *run_worker(struct task *task, struct spawn_report *report)
 	TRY(expect(task));
 	buf_deinit(&task->table);
 	task->held = false;
+	if (task->job.kind != STORE_JOB_PACKAGE)
+		task->skipped = 0; /* what counts is the run that gave the result */
 	TRY(spawn_run(&request, report));
 	task->env->ran(task->env->context, report);
 	return NULL;
@@ -370,6 +375,7 @@ static struct err *run_rounds(struct task *task, struct spawn_report *report)
 			if (!again)
 				(void)snprintf(report->reason, sizeof(report->reason), "%s", reason);
 		} else if (task->paired > 0 && (report->outcome == SPAWN_FAILED || report->outcome == SPAWN_REFUSED)) {
+			(void)snprintf(task->misfit, sizeof(task->misfit), "%.400s", report->reason);
 			drop_other_half(task); /* the half that was announced for this build ID may be the culprit */
 			again = true;
 		}
@@ -394,7 +400,7 @@ static bool worth_another_try(const struct spawn_report *report)
 static struct err *finish_package(struct task *task, struct task_end *ret)
 {
 	if (task->skipped > 0)
-		(void)snprintf(ret->reason, sizeof(ret->reason), "%" PRIu32 " files were skipped, the first: %.400s", task->skipped,
+		(void)snprintf(ret->reason, sizeof(ret->reason), "%" PRIu32 " files were skipped or damaged, the first: %.400s", task->skipped,
 			task->first_skipped);
 	else if (task->results == 0)
 		(void)snprintf(ret->reason, sizeof(ret->reason), "the package has no ELF file with code");
@@ -405,6 +411,7 @@ static struct err *finish_package(struct task *task, struct task_end *ret)
 static struct err *finish_file(struct task *task, struct task_end *ret)
 {
 	const struct protocol_result *result = &task->result;
+	bool has_table = result->table_bytes > 0;
 
 	if (!task->held)
 		return err_new(ERR_PEER, "worker was done without a result");
@@ -412,12 +419,16 @@ static struct err *finish_file(struct task *task, struct task_end *ret)
 		return err_new(ERR_INVALID, "%s",
 			result->table_bytes == 0 ? "a debug file without symbols"
 						 : "a debug file without a build ID belongs to no binary: upload it together with its binary");
-	if (result->table_bytes == 0)
+	if (task->misfit[0])
+		(void)snprintf(ret->reason, sizeof(ret->reason), "without the other half of the pair, which does not fit: %.400s", task->misfit);
+	else if (task->skipped > 0)
+		(void)snprintf(ret->reason, sizeof(ret->reason), "%s", task->first_skipped);
+	else if (!has_table)
 		(void)snprintf(ret->reason, sizeof(ret->reason), "the file has no symbols");
 	TRY(store_job_identify(task->env->store, task->job.id, result->debug_only ? NULL : &result->fileid, &result->build_id));
-	if (result->table_bytes > 0)
-		return commit(task, result, &task->table, true);
-	TRY(commit(task, result, &task->table, false));
+	if (has_table)
+		return commit(task, result, &task->table, ret->reason);
+	TRY(commit(task, result, &task->table, NULL));
 	return store_job_finish(task->env->store, task->job.id, ret->reason);
 }
 

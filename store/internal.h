@@ -316,7 +316,7 @@ struct err *tables_gc(struct txn *txn, uint64_t *removed_ret) MUST_USE;
 struct err *jobs_resume(struct store *store) MUST_USE;
 void jobs_deinit(struct store *store);
 struct err *jobs_insert(struct txn *txn, const struct store_job *job, uint64_t *id_ret) MUST_USE;
-struct err *jobs_committed(struct txn *txn, uint64_t id, const struct sha256 *table, bool done) MUST_USE;
+struct err *jobs_committed(struct txn *txn, uint64_t id, const struct sha256 *table, bool done, const char *reason) MUST_USE;
 /** The writer has committed jobs that are queued: wakes store_job_fd. */
 void jobs_wake(struct store *store);
 void jobs_forget_progress(struct store *store, uint64_t id);

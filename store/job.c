@@ -265,7 +265,7 @@ static struct err *job_need_running(struct txn *txn, uint64_t id, struct store_j
 	return err_new(ERR_INVALID, "job %llu is %s, not running", (unsigned long long)id, store_job_state_name(ret->state));
 }
 
-struct err *jobs_committed(struct txn *txn, uint64_t id, const struct sha256 *table, bool done)
+struct err *jobs_committed(struct txn *txn, uint64_t id, const struct sha256 *table, bool done, const char *reason)
 {
 	struct store_job job;
 
@@ -277,7 +277,7 @@ struct err *jobs_committed(struct txn *txn, uint64_t id, const struct sha256 *ta
 	}
 	if (!done || is_over(job.state))
 		return job_put(txn, &job);
-	job.reason[0] = 0;
+	text_copy(job.reason, sizeof(job.reason), reason ? reason : "");
 	return job_move(txn, &job, STORE_JOB_DONE);
 }
 

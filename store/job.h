@@ -51,7 +51,7 @@ struct store_job {
 	char name[STORE_NAME_SIZE];
 	char provenance[STORE_PROVENANCE_SIZE];
 	char phase[STORE_JOB_PHASE_SIZE]; /* progress in words, while running; not durable */
-	char reason[STORE_REASON_SIZE];	  /* of the failure, or of the last attempt's */
+	char reason[STORE_REASON_SIZE];	  /* of the failure, or of the last attempt's; of a done one: what was left out */
 	bool has_table;
 	struct sha256 table; /* the last one that it committed */
 	uint32_t tables;     /* how many */

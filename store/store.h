@@ -220,6 +220,7 @@ struct store_commit {
 	struct store_entry entry; /* .table is computed by the store when all zero, else checked against the bytes */
 	uint64_t job_id;	  /* 0: none */
 	bool job_done;		  /* the job becomes done; false: it goes on (a package has many files) */
+	const char *job_reason;	  /* of a job that becomes done: what a person should know; NULL: nothing. Borrowed until durable */
 };
 
 /**

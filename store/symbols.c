@@ -404,7 +404,8 @@ static struct err *commit_run(struct txn *txn, void *arg)
 			TRY(alias_put(txn, commit->tenant, &p->build_id, &p->file.file_id));
 	}
 	if (commit->job_id)
-		TRY(jobs_committed(txn, commit->job_id, commit->table ? &p->entry.table : NULL, commit->job_done));
+		TRY(jobs_committed(
+			txn, commit->job_id, commit->table ? &p->entry.table : NULL, commit->job_done, commit->job_reason));
 	return NULL;
 }
 

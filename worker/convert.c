@@ -94,6 +94,18 @@ static void describe(const struct build_stats *stats, size_t table_bytes, char *
 		stats->tombstones, stats->damaged, table_bytes, stats->reason[0] ? " first: " : "", stats->reason);
 }
 
+/* What was left out is told: the table answers, and nobody would look for the reason of what it does not know. */
+static struct err *tell_damage(const struct build_stats *stats, struct output *output)
+{
+	char text[128];
+
+	if (stats->skipped_units == 0 && stats->damaged == 0)
+		return NULL;
+	(void)snprintf(text, sizeof(text), "%" PRIu64 " of %" PRIu64 " units and %" PRIu64 " other parts were left out",
+		stats->skipped_units, stats->units, stats->damaged);
+	return output_skipped(output, stats->reason, text);
+}
+
 /* cairnd compares these with the table that it gets: they are the table's, not what this file believes. */
 static struct err *take_table_facts(const struct buf *table, struct protocol_result *result)
 {
@@ -136,6 +148,7 @@ static struct err *build(const struct convert_input *input, const struct worker_
 			options->table_bytes);
 	result->builder_version = BUILDER_VERSION;
 	describe(&stats, table->len, result->stats, sizeof(result->stats));
+	TRY(tell_damage(&stats, output));
 	return take_table_facts(table, result);
 }
 

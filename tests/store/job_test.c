@@ -169,8 +169,10 @@ Test(store_commit_table, ends_its_job_in_the_same_commit, .init = setup, .fini =
 	cr_assert_eq(get(id).state, STORE_JOB_RUNNING, "a package goes on");
 	cr_assert_eq(get(id).tables, 1);
 	c.job_done = true;
+	c.job_reason = "one unit was left out";
 	MUST(store_commit_table(store, &c, NULL));
 	cr_assert_eq(get(id).state, STORE_JOB_DONE);
+	cr_assert_str_eq(get(id).reason, "one unit was left out");
 	cr_assert(get(id).has_table);
 }
 
