@@ -3,6 +3,7 @@
 
 #include "api/call.h"
 
+#include <string.h>
 #include <unistd.h>
 
 static const struct net_route routes[] = {
@@ -20,9 +21,32 @@ static const struct net_route routes[] = {
 	{NET_GET, "/metrics", metrics_on_head, "metrics"},
 };
 
+/* With message_max filled in by api_create. */
+static const struct net_grpc_method grpc_methods[] = {
+	{.path = "/cairn.v1.Symbolizer/Symbolize", .on_open = symbolize_on_open, CALL_GRPC_UNARY},
+};
+_Static_assert(ARRAY_SIZE(grpc_methods) <= API_GRPC_METHODS_MAX, "struct api has room for them");
+
+/* A gRPC path with another content type: the protocol wants 415, where the router would only know of no such path. */
+static bool is_grpc_path(const struct net_request *request)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(grpc_methods); i++) {
+		if (strcmp(net_request_path(request), grpc_methods[i].path) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void on_head(struct net_request *request, void *user)
 {
-	net_route_dispatch(routes, ARRAY_SIZE(routes), request, user);
+	struct api *api = user;
+
+	if (net_grpc_is(request))
+		net_grpc_dispatch(api->grpc_methods, api->grpc_method_count, request, api);
+	else if (is_grpc_path(request))
+		net_request_error(request, 415, "unsupported_media_type", "Content-Type must be application/grpc");
+	else
+		net_route_dispatch(routes, ARRAY_SIZE(routes), request, user);
 }
 
 struct net_handler api_handler(struct api *api)
@@ -44,6 +68,8 @@ static void fill_defaults(struct api_options *options)
 		options->limit_body = 16 << 20;
 	if (!options->limit_answer)
 		options->limit_answer = 256 << 20;
+	if (!options->limit_message)
+		options->limit_message = NET_GRPC_MESSAGE_MAX_DEFAULT;
 	if (!options->limit_modules)
 		options->limit_modules = 10000;
 	if (!options->limit_addresses)
@@ -61,6 +87,11 @@ struct err *api_create(const struct api_options *options, struct api **ret)
 		return err_nomem();
 	api->options = *options;
 	fill_defaults(&api->options);
+	for (size_t i = 0; i < ARRAY_SIZE(grpc_methods); i++) {
+		api->grpc_methods[i] = grpc_methods[i];
+		api->grpc_methods[i].message_max = api->options.limit_message;
+	}
+	api->grpc_method_count = ARRAY_SIZE(grpc_methods);
 	(void)pthread_mutex_init(&api->lock, NULL);
 	api->symbolizers = calloc(api->options.threads, sizeof(struct api_symbolizer *));
 	api->finished = calloc(API_FINISHED_KEPT, sizeof(*api->finished));

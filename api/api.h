@@ -27,6 +27,7 @@ struct api_options {
 	uint32_t queue;	       /* waiting questions, and waiting upload calls: 1024 */
 	uint64_t limit_body;   /* of POST /v1/symbolize: 16 MiB */
 	uint64_t limit_answer; /* of POST /v1/symbolize: 256 MiB */
+	uint64_t limit_message; /* of one gRPC message: 64 MiB */
 	uint64_t limit_modules; /* of one request: 10,000 */
 	uint64_t limit_addresses; /* of one request: 100,000 */
 	uint64_t names_bytes;  /* demangled names remembered, by each question thread: 64 MiB */

@@ -14,6 +14,8 @@
 
 enum { PARK_STEP_MS = 100, RETRY_AFTER_S = 1 };
 
+static const char queue_full[] = "the queue of requests is full";
+
 static void count(struct call *call, unsigned status)
 {
 	if (!atomic_exchange_explicit(&call->counted, true, memory_order_relaxed))
@@ -30,84 +32,140 @@ static void log_internal(const struct call *call, const struct err *e)
 			net_request_peer(call->request), err_message(e), suppressed);
 }
 
-/* Consumes @p e. */
-static void reply_from_error(const struct call *call, struct err *e, struct net_reply *reply)
+/* What an error is to the peer: the HTTP status, the word for it, and the same in gRPC. */
+struct verdict {
+	unsigned status;
+	const char *code;
+	enum net_grpc_status grpc;
+};
+
+static struct verdict judge(const struct err *e)
 {
-	unsigned status = 500;
-	const char *code = "internal";
 
 	switch (err_code(e)) {
 	case ERR_INVALID:
-		status = 400, code = "invalid";
-		break;
+		return (struct verdict){400, "invalid", NET_GRPC_INVALID_ARGUMENT};
 	case ERR_LIMIT:
-		status = 413, code = "too_large";
-		break;
+		return (struct verdict){413, "too_large", NET_GRPC_RESOURCE_EXHAUSTED};
 	case ERR_NOT_FOUND:
-		status = 404, code = "not_found";
-		break;
+		return (struct verdict){404, "not_found", NET_GRPC_NOT_FOUND};
 	case ERR_BUSY:
 	case ERR_NOMEM:
-		status = 503, code = "busy";
-		break;
+		return (struct verdict){503, "busy", NET_GRPC_UNAVAILABLE};
 	case ERR_OS:
 		if (err_errno(e) == ENOSPC || err_errno(e) == EDQUOT)
-			status = 507, code = "no_space";
+			return (struct verdict){507, "no_space", NET_GRPC_RESOURCE_EXHAUSTED};
 		break;
 	default:
 		break;
 	}
-	if (status >= 500)
+	return (struct verdict){500, "internal", NET_GRPC_INTERNAL};
+}
+
+/* Consumes @p e. */
+static void reply_from_error(const struct call *call, struct err *e, struct net_reply *reply)
+{
+	struct verdict verdict = judge(e);
+
+	if (verdict.status >= 500)
 		log_internal(call, e);
 	net_reply_deinit(reply);
-	net_reply_error(reply, status, code, "%s", err_message(e));
-	if (status == 503)
+	net_reply_error(reply, verdict.status, verdict.code, "%s", err_message(e));
+	if (verdict.status == 503)
 		err_free(net_reply_header(reply, "Retry-After", "1"));
 	err_free(e);
 }
 
 static void arm_timer(struct net_request *request, void *arg)
 {
-	(void)arg;
-	if (!net_request_is_gone(request))
+	struct call *call = arg;
+
+	if (net_request_is_gone(request))
+		return;
+	if (call->grpc)
+		net_grpc_set_timer(call->grpc, PARK_STEP_MS);
+	else
 		net_request_set_timer(request, PARK_STEP_MS);
+}
+
+/* Loop thread: the end of a gRPC call. Has no effect on one that is over: cancelled, or past its deadline. */
+static void finish_grpc(struct net_request *request, void *arg)
+{
+	struct call *call = arg;
+
+	if (net_request_is_gone(request))
+		return;
+	if (call->error) {
+		net_grpc_finish(call->grpc, judge(call->error).grpc, err_message(call->error));
+		return;
+	}
+	(void)net_grpc_send(call->grpc, &call->reply.body);
+	net_grpc_finish(call->grpc, NET_GRPC_OK, NULL);
+}
+
+/* Consumes @p e. */
+static void end_grpc(struct call *call, struct err *e)
+{
+	struct verdict verdict = {.status = 200};
+
+	if (e) {
+		verdict = judge(e);
+		if (verdict.status >= 500)
+			log_internal(call, e);
+		call->error = e;
+	}
+	count(call, verdict.status);
+	net_request_post(call->request, finish_grpc, call);
+}
+
+/* Consumes @p e. */
+static void end_http(struct call *call, struct err *e, struct net_reply *reply)
+{
+	if (e)
+		reply_from_error(call, e, reply);
+	count(call, reply->status);
+	net_request_reply_post(call->request, reply);
 }
 
 static void run(void *arg)
 {
 	struct call *call = arg;
 	struct net_request *request = call->request;
-	struct net_reply reply = {0};
 
 	if (!net_request_is_gone(request)) {
-		struct err *e = call->work(call, &reply);
-		if (e)
-			reply_from_error(call, e, &reply);
-		if (!e && call->parked) {
-			net_request_post(request, arm_timer, NULL);
-		} else {
-			count(call, reply.status);
-			net_request_reply_post(request, &reply);
-		}
-		net_reply_deinit(&reply);
+		struct err *e = call->work(call, &call->reply);
+		if (!e && call->parked)
+			net_request_post(request, arm_timer, call);
+		else if (call->grpc)
+			end_grpc(call, e);
+		else
+			end_http(call, e, &call->reply);
+	}
+	net_request_unref(request);
+}
+
+static void submit_call(struct call *call)
+{
+	struct net_request *request = net_request_ref(call->request);
+	struct net_reply reply = {0};
+
+	if (net_pool_submit(call->pool, run, call))
+		return;
+	atomic_fetch_add_explicit(&call->api->metrics.refused_busy, 1, memory_order_relaxed);
+	count(call, 503);
+	if (call->grpc) {
+		net_grpc_finish(call->grpc, NET_GRPC_UNAVAILABLE, queue_full);
+	} else {
+		net_reply_error(&reply, 503, "busy", "%s", queue_full);
+		err_free(net_reply_header(&reply, "Retry-After", "1"));
+		net_request_reply(request, &reply);
 	}
 	net_request_unref(request);
 }
 
 static void submit(struct net_request *request)
 {
-	struct call *call = net_request_user(request);
-	struct net_reply reply = {0};
-
-	(void)net_request_ref(request);
-	if (net_pool_submit(call->pool, run, call))
-		return;
-	atomic_fetch_add_explicit(&call->api->metrics.refused_busy, 1, memory_order_relaxed);
-	net_reply_error(&reply, 503, "busy", "the queue of requests is full");
-	err_free(net_reply_header(&reply, "Retry-After", "1"));
-	count(call, 503);
-	net_request_reply(request, &reply);
-	net_request_unref(request);
+	submit_call(net_request_user(request));
 }
 
 static void on_timer(struct net_request *request)
@@ -124,7 +182,12 @@ static void on_free(void *user)
 {
 	struct call *call = user;
 
+	if (!call)
+		return;
 	arena_deinit(&call->arena);
+	buf_deinit(&call->message);
+	net_reply_deinit(&call->reply);
+	err_free(call->error);
 	free(call);
 }
 
@@ -171,6 +234,58 @@ void call_accept_symbolize(struct api *api, struct net_request *request, enum ap
 	call->work = work;
 	call->format = format;
 	net_request_accept(request, &call_ops, call, &body);
+}
+
+struct call *call_accept_grpc(struct api *api, struct net_grpc_call *grpc, enum api_path path, struct net_pool *pool,
+	call_work_fn *work)
+{
+	struct call *call = calloc(1, sizeof(*call));
+
+	if (!call) {
+		net_grpc_finish(grpc, NET_GRPC_UNAVAILABLE, "out of memory");
+		api_metrics_request(&api->metrics, path, 503, net_request_age_ns(net_grpc_request(grpc)));
+		return NULL;
+	}
+	call->api = api;
+	call->request = net_grpc_request(grpc);
+	call->grpc = grpc;
+	call->path = path;
+	call->pool = pool;
+	call->work = work;
+	net_grpc_set_user(grpc, call);
+	return call;
+}
+
+void call_grpc_on_message(struct net_grpc_call *grpc, struct buf *message)
+{
+	struct call *call = net_grpc_user(grpc);
+
+	call->message = *message;
+	*message = (struct buf){0};
+	submit_call(call);
+}
+
+void call_grpc_on_timer(struct net_grpc_call *grpc)
+{
+	submit_call(net_grpc_user(grpc));
+}
+
+void call_grpc_on_cancel(struct net_grpc_call *grpc)
+{
+	struct call *call = net_grpc_user(grpc);
+
+	if (call)
+		count(call, 0);
+}
+
+void call_grpc_on_free(void *user)
+{
+	on_free(user);
+}
+
+const struct buf *call_body(const struct call *call)
+{
+	return call->grpc ? &call->message : net_request_body(call->request);
 }
 
 void call_refuse(struct api *api, struct net_request *request, enum api_path path, unsigned status, const char *code,

@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "api/metrics.h"
 #include "api/symbolize_request.h"
+#include "net/grpc.h"
 #include "net/pool.h"
 #include "net/router.h"
 
@@ -15,6 +16,8 @@
 #include <stdatomic.h>
 
 enum { API_FINISHED_KEPT = 1024 };
+
+enum { API_GRPC_METHODS_MAX = 8 };
 
 /* An upload that was finished, for clients that did not get the answer and ask again. */
 struct api_finished {
@@ -26,6 +29,8 @@ struct api {
 	struct api_options options; /* defaults filled in */
 	const struct net_server *server;
 	struct net_pool *questions, *uploads;
+	struct net_grpc_method grpc_methods[API_GRPC_METHODS_MAX]; /* with limit_message */
+	size_t grpc_method_count;
 	struct api_metrics metrics;
 	_Atomic bool draining;
 	pthread_mutex_t lock; /* symbolizers, finished */
@@ -45,13 +50,19 @@ typedef struct err *call_work_fn(struct call *call, struct net_reply *reply);
 
 struct call {
 	struct api *api;
-	struct net_request *request; /* borrowed: the call is its user pointer */
+	struct net_request *request; /* borrowed: the call is its user pointer, or that of its gRPC call */
 	enum api_path path;
 	struct net_pool *pool;
 	call_work_fn *work;
 	_Atomic bool counted; /* in the metrics: by whoever is first, answer or abort */
 
-	/* POST /v1/symbolize only */
+	/* gRPC only */
+	struct net_grpc_call *grpc; /* borrowed; NULL over HTTP */
+	struct buf message;	    /* the client's one message */
+	struct net_reply reply;	    /* from the pool's thread to the loop */
+	struct err *error;	    /* likewise, in place of an answer */
+
+	/* Symbolizing only */
 	enum api_format format;
 	bool parsed, parked, waited;
 	uint64_t deadline_ns; /* of net_request_age_ns, while parked */
@@ -64,6 +75,22 @@ void call_accept(struct api *api, struct net_request *request, enum api_path pat
 	uint64_t body_limit);
 /** As call_accept, for POST /v1/symbolize. */
 void call_accept_symbolize(struct api *api, struct net_request *request, enum api_format format, call_work_fn *work);
+/**
+ * Takes on a gRPC call with one message each way: from a method's on_open. @p work fills only status and body of its reply. The
+ * method's other members are those of CALL_GRPC_UNARY. Loop thread.
+ */
+struct call *call_accept_grpc(struct api *api, struct net_grpc_call *grpc, enum api_path path, struct net_pool *pool,
+	call_work_fn *work);
+void call_grpc_on_message(struct net_grpc_call *grpc, struct buf *message);
+void call_grpc_on_timer(struct net_grpc_call *grpc);
+void call_grpc_on_cancel(struct net_grpc_call *grpc);
+void call_grpc_on_free(void *user);
+#define CALL_GRPC_UNARY                                                                                             \
+	.unary = true, .on_message = call_grpc_on_message, .on_timer = call_grpc_on_timer, .on_cancel = call_grpc_on_cancel, \
+	.on_free = call_grpc_on_free
+
+/** The bytes of the question: the body over HTTP, the message over gRPC. */
+const struct buf *call_body(const struct call *call);
 /** Answers an error at once, before the body. Loop thread. */
 void call_refuse(struct api *api, struct net_request *request, enum api_path path, unsigned status, const char *code,
 	const char *message);
@@ -78,6 +105,8 @@ struct err *call_error_with_offset(struct net_reply *reply, unsigned status, con
 
 /* The handlers: on_head of the routes. */
 void symbolize_on_head(struct net_request *request, void *user);
+/* on_open of the gRPC method */
+void symbolize_on_open(struct net_grpc_call *grpc, void *user);
 void files_on_head(struct net_request *request, void *user);
 void file_on_head(struct net_request *request, void *user);
 void job_on_head(struct net_request *request, void *user);

@@ -29,6 +29,7 @@ static const char *const path_names[API_PATH_COUNT] = {
 	[API_PATH_HEALTHZ] = "/healthz",
 	[API_PATH_READYZ] = "/readyz",
 	[API_PATH_METRICS] = "/metrics",
+	[API_PATH_SYMBOLIZE_GRPC] = "/cairn.v1.Symbolizer/Symbolize",
 };
 
 const char *api_path_name(enum api_path path)

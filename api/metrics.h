@@ -24,6 +24,7 @@ enum api_path {
 	API_PATH_HEALTHZ,
 	API_PATH_READYZ,
 	API_PATH_METRICS,
+	API_PATH_SYMBOLIZE_GRPC, /* its statuses: those that HTTP would have given */
 	API_PATH_COUNT,
 };
 /** "/v1/symbolize", "/v1/files/{id}", .. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* POST /v1/symbolize. */
+/* POST /v1/symbolize, and the same message as cairn.v1.Symbolizer/Symbolize. */
 #include "api/call.h"
 
 /* A symbolizer for the time of one request. There are never more than question threads, so the list of idle ones has room. */
@@ -30,7 +30,7 @@ static void return_symbolizer(struct api *api, struct api_symbolizer *symbolizer
 
 static struct err *parse(struct call *call)
 {
-	const struct buf *body = net_request_body(call->request);
+	const struct buf *body = call_body(call);
 	struct api_symbolize_limits limits = {
 		.modules = call->api->options.limit_modules, .addresses = call->api->options.limit_addresses};
 
@@ -93,4 +93,13 @@ void symbolize_on_head(struct net_request *request, void *user)
 	else
 		call_refuse(api, request, API_PATH_SYMBOLIZE, 415, "unsupported_media_type",
 			"Content-Type must be application/json or application/x-protobuf");
+}
+
+void symbolize_on_open(struct net_grpc_call *grpc, void *user)
+{
+	struct api *api = user;
+	struct call *call = call_accept_grpc(api, grpc, API_PATH_SYMBOLIZE_GRPC, api->questions, symbolize);
+
+	if (call)
+		call->format = API_FORMAT_PROTOBUF;
 }

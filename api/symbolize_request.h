@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What `POST /v1/symbolize` asks, the same from JSON, from protobuf and (later) from gRPC.
+ * What `POST /v1/symbolize` asks, the same from JSON, from protobuf and from gRPC.
  */
 #ifndef CAIRN_API_SYMBOLIZE_REQUEST_H
 #define CAIRN_API_SYMBOLIZE_REQUEST_H

@@ -79,6 +79,7 @@ static struct err *create_api(struct daemon *daemon)
 		.queue = (uint32_t)settings->queue,
 		.limit_body = settings->limit_body,
 		.limit_answer = settings->limit_answer,
+		.limit_message = settings->limit_message,
 		.limit_modules = settings->limit_modules,
 		.limit_addresses = settings->limit_addresses,
 		.names_bytes = settings->names_bytes,
@@ -109,7 +110,13 @@ static struct err *listen_on(struct daemon *daemon, const char *name, const char
 	const char *colon = strrchr(address, ':');
 	uint16_t port;
 
-	TRY(err_wrap(net_server_listen(daemon->server, address, &port), "%s", name));
+	const struct settings *settings = daemon->settings;
+	struct net_tls_options tls = {.certificate_file = settings->tls_cert, .key_file = settings->tls_key};
+	bool secure = tls.certificate_file && tls.certificate_file[0];
+	if (settings->tls_client_ca && settings->tls_client_ca[0])
+		tls.client_ca_file = settings->tls_client_ca;
+	TRY(err_wrap(secure ? net_server_listen_tls(daemon->server, address, &tls, &port) :
+			      net_server_listen(daemon->server, address, &port), "%s", name));
 	(void)snprintf(daemon->addresses + len, sizeof(daemon->addresses) - len, "%s%s=%.*s:%u", len ? " " : "", name,
 		(int)(colon ? colon - address : 0), address, port);
 	return NULL;

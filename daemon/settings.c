@@ -13,6 +13,9 @@ static const struct config_key keys[] = {
 	{"data_dir", "data-dir", CONFIG_TEXT, AT(data_dir), 0, 0, NULL, "DIR everything that is kept; created when absent"},
 	{"http", "http", CONFIG_TEXT, AT(http), 0, 0, "127.0.0.1:4318", "ADDRESS to listen on; port 0 takes a free one"},
 	{"grpc", "grpc", CONFIG_TEXT, AT(grpc), 0, 0, "127.0.0.1:4317", "ADDRESS for gRPC; answers HTTP too; may equal http"},
+	{"tls.cert", NULL, CONFIG_TEXT, AT(tls_cert), 0, 0, NULL, "FILE of certificates, PEM: then http and grpc are under TLS"},
+	{"tls.key", NULL, CONFIG_TEXT, AT(tls_key), 0, 0, NULL, "FILE of its private key, PEM"},
+	{"tls.client_ca", NULL, CONFIG_TEXT, AT(tls_client_ca), 0, 0, NULL, "FILE of authorities, PEM: clients must show a certificate"},
 	{"log.level", NULL, CONFIG_TEXT, AT(log_level), 0, 0, "info", "LEVEL error, warn, info or debug"},
 	{"drain", NULL, CONFIG_DURATION, AT(drain_ms), 0, 3600000, "10s", "TIME that requests get to finish after SIGTERM"},
 
@@ -24,6 +27,7 @@ static const struct config_key keys[] = {
 
 	{"limits.body", NULL, CONFIG_SIZE, AT(limit_body), 1024, 1 << 30, "16M", "SIZE of the body of a symbolize request"},
 	{"limits.answer", NULL, CONFIG_SIZE, AT(limit_answer), 1024, UINT32_MAX, "256M", "SIZE of its answer"},
+	{"limits.message", NULL, CONFIG_SIZE, AT(limit_message), 1024, 1 << 30, "64M", "SIZE of one gRPC message"},
 	{"limits.modules", NULL, CONFIG_UINT, AT(limit_modules), 1, 1000000, "10000", "N modules of a request"},
 	{"limits.addresses", NULL, CONFIG_UINT, AT(limit_addresses), 1, 10000000, "100000", "N addresses of a request"},
 	{"limits.upload", NULL, CONFIG_SIZE, AT(limit_upload), 1, UINT64_C(1) << 40, "4G", "SIZE of one uploaded file"},
@@ -99,6 +103,12 @@ static struct err *take_config_flag(int *argc, char **argv, const char **path_re
 	return NULL;
 }
 
+/* An empty value in the file is as none. */
+static bool is_set(const char *text)
+{
+	return text && text[0];
+}
+
 static struct err *check(const struct settings *settings)
 {
 	enum log_level level;
@@ -107,6 +117,11 @@ static struct err *check(const struct settings *settings)
 		return err_new(ERR_INVALID, "data_dir is missing: say --data-dir DIR, or data_dir = DIR in the file of --config");
 	if (!log_level_parse(settings->log_level, &level))
 		return err_new(ERR_INVALID, "log.level: \"%s\" is none of error, warn, info, debug", settings->log_level);
+	if (is_set(settings->tls_cert) != is_set(settings->tls_key))
+		return err_new(ERR_INVALID, "tls.cert and tls.key belong together: %s is missing",
+			is_set(settings->tls_cert) ? "tls.key" : "tls.cert");
+	if (is_set(settings->tls_client_ca) && !is_set(settings->tls_cert))
+		return err_new(ERR_INVALID, "tls.client_ca needs tls.cert and tls.key");
 	return NULL;
 }
 

@@ -11,6 +11,9 @@ struct settings {
 	char *data_dir;
 	char *http;
 	char *grpc;
+	char *tls_cert; /* NULL: no TLS */
+	char *tls_key;
+	char *tls_client_ca;
 	char *log_level;
 	uint64_t drain_ms;
 
@@ -21,6 +24,7 @@ struct settings {
 
 	uint64_t limit_body;
 	uint64_t limit_answer;
+	uint64_t limit_message;
 	uint64_t limit_modules;
 	uint64_t limit_addresses;
 	uint64_t limit_upload;
