@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `cairn`: one program, many commands. */
+#include "base/standard.h"
 #include "cli/commands.h"
 
 int main(int argc, char **argv)
@@ -13,5 +14,6 @@ int main(int argc, char **argv)
 	const struct cli_command commands[] = {
 		fileid_command, table_command, addr2line_command, verify_command, symbolize_command, store_command};
 
+	standard_hold();
 	return cli_dispatch(&cairn, commands, ARRAY_SIZE(commands), argc, argv);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `upload-symbols`: private binaries and their debug files into a cairnd. */
+#include "base/standard.h"
 #include "cli/cli.h"
 #include "cli/server.h"
 #include "cli/upload.h"
@@ -127,6 +128,7 @@ int main(int argc, char **argv)
 	bool go_on;
 	char *name = (char *)(uintptr_t)upload_command.full;
 
+	standard_hold();
 	/* Messages of getopt begin with argv[0]. */
 	if (argc > 0)
 		argv[0] = name;

@@ -4,6 +4,7 @@
  * Exit 0 after a drain, 1 when it cannot start, 2 for wrong usage.
  */
 #include "base/log.h"
+#include "base/standard.h"
 #include "daemon/daemon.h"
 #include "daemon/notify.h"
 
@@ -79,6 +80,7 @@ int main(int argc, char **argv)
 	enum log_level level;
 	int status = 0;
 
+	standard_hold();
 	struct err *e = settings_read(argc, argv, &settings, &wish);
 	if (e)
 		status = err_code(e) == ERR_INVALID ? 2 : 1;

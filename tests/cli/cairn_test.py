@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 import unittest
 
 from programs import CAIRN, ProgramTest, cairn, run, tool
@@ -59,6 +60,19 @@ class Usage(ProgramTest):
         for arguments, message in cases.items():
             with self.subTest(arguments=arguments):
                 self.expect(cairn(*arguments), 2, message)
+
+    def test_closed_standard_streams_do_not_lend_their_numbers_to_files(self):
+        with subprocess.Popen([CAIRN, "addr2line", "-e", self.sample], stdin=subprocess.PIPE,
+                              preexec_fn=lambda: os.closerange(1, 3)) as process:
+            for _ in range(500):  # until the file has been read
+                found = [os.path.realpath(f"/proc/{process.pid}/fd/{fd}") for fd in (1, 2)]
+                if found == ["/dev/null"] * 2 or process.poll() is not None:
+                    break
+                time.sleep(0.01)
+            self.assertEqual(found, ["/dev/null"] * 2)
+            process.stdin.write(b"0\n")
+            process.stdin.close()
+            self.assertEqual(process.wait(), 1, "an answer that cannot be written is a failure")
 
     def test_a_full_disk_behind_standard_output_is_told(self):
         for command in (["--help"], ["fileid", self.sample], ["--version"]):

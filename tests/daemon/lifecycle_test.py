@@ -120,6 +120,29 @@ class Lifecycle(unittest.TestCase):
             daemon.port = daemon.grpc_port
             self.assertEqual(daemon.get("/healthz").body, b"ok\n")
 
+    def test_closed_standard_streams_do_not_lend_their_numbers_to_the_store(self):
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        daemon = Cairnd()
+        self.addCleanup(shutil.rmtree, daemon.data_dir, True)
+        arguments = ["--data-dir", daemon.data_dir, "--http", "127.0.0.1:%d" % port, "--grpc", "127.0.0.1:0",
+                     "--store.map_max", "16G"]
+        process = subprocess.Popen([CAIRND] + arguments, preexec_fn=lambda: os.closerange(0, 3))
+        self.addCleanup(process.kill)
+        daemon.port = port
+        for _ in range(1000):
+            try:
+                if daemon.get("/readyz").status == 200:
+                    break
+            except OSError:
+                time.sleep(0.02)
+        self.assertEqual([os.readlink("/proc/%d/fd/%d" % (process.pid, fd)) for fd in range(3)], ["/dev/null"] * 3)
+        job = daemon.wait_job(daemon.upload(b"no binary")["job_id"])  # a worker has its own three
+        self.assertIn("not an ELF file", job["reason"])
+        process.terminate()
+        self.assertEqual(process.wait(60), 0)
+
     def test_sigterm_and_sigint_end_with_0(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             daemon = Cairnd()
