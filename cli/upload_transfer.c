@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -72,10 +73,21 @@ static struct err *digest_file(int fd, uint64_t size, struct sha256 *ret)
 	return sha256_stream_finish(stream, ret);
 }
 
+/* The server takes names for people: no control characters. */
+static void name_of(const char *path, char name[NAME_MAX + 1])
+{
+	const char *slash = strrchr(path, '/');
+
+	(void)snprintf(name, NAME_MAX + 1, "%s", slash ? slash + 1 : path);
+	for (char *at = name; *at; at++)
+		if ((unsigned char)*at < 0x20 || *at == 0x7f)
+			*at = '?';
+}
+
 static struct err *write_begin(const struct transfer *t, struct buf *ret)
 {
 	const struct upload_file *file = t->file;
-	const char *slash = strrchr(file->path, '/');
+	char name[NAME_MAX + 1];
 	char digest[SHA256_HEX_SIZE], file_id[FILEID_HEX_SIZE], build_id[BUILD_ID_HEX_SIZE];
 	struct json json = json_init(ret);
 
@@ -84,7 +96,8 @@ static struct err *write_begin(const struct transfer *t, struct buf *ret)
 	json_key(&json, "role");
 	json_text(&json, upload_role_name(file->role));
 	json_key(&json, "name");
-	json_text(&json, slash ? slash + 1 : file->path);
+	name_of(file->path, name);
+	json_text(&json, name);
 	json_key(&json, "size");
 	json_u64(&json, file->size);
 	json_key(&json, "sha256");

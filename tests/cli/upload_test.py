@@ -171,6 +171,13 @@ class Upload(ProgramTest):
         self.assertEqual((wish["role"], wish["name"], wish["size"]), ("executable", "sample", len(data)))
         self.assertRegex(wish["build_id"], "^[0-9a-f]{40}$")
 
+    def test_a_file_name_with_control_characters_is_sent_without_them(self):
+        path = self.path("new\nline\x7f")
+        shutil.copy(self.sample, path)
+        self.upload(path)
+        self.stored(path)
+        self.assertEqual(self.server.begun[0]["name"], "new?line?")
+
     def test_what_the_server_has_is_not_sent_again(self):
         self.upload(self.sample)
         before = len(self.server.requests)
