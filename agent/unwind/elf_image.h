@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the agent needs of an executable: its call frame sections, where its segments are, its build ID. Read with pread
+ * into memory of our own, so that a file that is cut or replaced meanwhile gives an error and not a SIGBUS.
+ */
+#ifndef CAIRN_AGENT_UNWIND_ELF_IMAGE_H
+#define CAIRN_AGENT_UNWIND_ELF_IMAGE_H
+
+#include "base/err.h"
+#include "fileid/build_id.h"
+#include "fileid/load_segment.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	UNWIND_SECTION_MAX = 256 << 20, /* bytes of one call frame section */
+	UNWIND_SECTIONS_MAX = 1 << 16,
+	UNWIND_NAMES_MAX = 8 << 20, /* bytes of the section name table */
+	UNWIND_PROGRAM_HEADERS_MAX = 512,
+	UNWIND_NOTE_MAX = 1 << 16,
+};
+
+/* A file, or an image in memory (vDSO). Borrowed. */
+struct unwind_source {
+	int fd; /* -1: bytes */
+	const uint8_t *bytes;
+	uint64_t len;
+	const char *name; /* for errors */
+};
+
+struct unwind_section {
+	uint8_t *bytes; /* NULL: there is none */
+	size_t len;
+	uint64_t vaddr;
+};
+
+struct unwind_elf {
+	const char *name; /* borrowed from the source */
+	struct load_segments segments;
+	struct build_id build_id;
+	struct unwind_section eh_frame, debug_frame;
+};
+
+/**
+ * Reads a little-endian ELF64 file for x86-64.
+ * @return NULL; ERR_FORMAT: not ELF, or damaged; ERR_UNSUPPORTED: another class or machine (x32 and 32-bit too), by name;
+ *         ERR_LIMIT; ERR_OS; ERR_NOMEM. Any thread. Reads the headers and the call frame sections only.
+ */
+struct err *unwind_elf_read(const struct unwind_source *source, struct unwind_elf *ret) MUST_USE;
+void unwind_elf_deinit(struct unwind_elf *elf);
+
+#endif

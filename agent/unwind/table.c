@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Rows become points: at `low` an info begins, at the end of a function nothing is known. Points are sorted; of several at
+ * one address the last row read counts, and an end never covers a beginning. A gap of at most UNWIND_PADDING_MAX bytes is
+ * padding between functions: its end point is dropped, so that neighbours with equal infos (most functions begin with
+ * CFA = rsp + 8) become one delta. What is left is cut into pages of 64 KiB; a page that begins inside a delta gets a copy
+ * of it at low 0.
+ */
+#include "agent/unwind/table.h"
+
+#include "base/digest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct point {
+	uint64_t vaddr;
+	uint32_t order; /* of rows: later ones win */
+	uint16_t info;
+	bool is_end;
+};
+
+struct builder {
+	struct unwind_infos *infos;
+	struct point *points;
+	size_t count, cap;
+	uint64_t end; /* of the row before */
+	bool has_row;
+};
+
+struct err *unwind_infos_init(struct unwind_infos *ret)
+{
+	*ret = (struct unwind_infos){.count = UNWIND_COMMANDS};
+	ret->items = calloc(UNWIND_INFOS_MAX, sizeof(*ret->items));
+	if (!ret->items)
+		return err_nomem();
+	ret->items[UNWIND_STOP] = (struct unwind_info){.cfa = UNWIND_CFA_STOP};
+	ret->items[UNWIND_FRAME_POINTER] = (struct unwind_info){.cfa = UNWIND_CFA_REG, .cfa_reg = UNWIND_REG_RBP, .cfa_off = 16,
+		.fp = UNWIND_RULE_CFA, .fp_off = -16, .ra = UNWIND_RULE_CFA, .ra_off = -8};
+	return NULL;
+}
+
+void unwind_infos_deinit(struct unwind_infos *infos)
+{
+	free(infos->items);
+	hmap_deinit(&infos->index);
+}
+
+struct err *unwind_infos_number(struct unwind_infos *infos, const struct unwind_info *info, uint16_t *ret)
+{
+	if (info->cfa == UNWIND_CFA_NONE || info->cfa == UNWIND_CFA_STOP) {
+		*ret = info->cfa == UNWIND_CFA_STOP ? UNWIND_STOP : UNWIND_NONE;
+		return NULL;
+	}
+	uint64_t key = digest_xxh3_64(info, sizeof(*info)), number = 0;
+	for (; hmap_get(&infos->index, key, &number); key++) {
+		if (memcmp(&infos->items[number], info, sizeof(*info)) == 0) {
+			*ret = (uint16_t)number;
+			return NULL;
+		}
+	}
+	if (infos->count == UNWIND_INFOS_MAX) {
+		infos->dropped++;
+		*ret = UNWIND_NONE;
+		return NULL;
+	}
+	TRY(hmap_set(&infos->index, key, infos->count));
+	infos->items[infos->count] = *info;
+	*ret = (uint16_t)infos->count++;
+	return NULL;
+}
+
+static struct err *add_point(struct builder *b, uint64_t vaddr, uint16_t info, bool is_end)
+{
+	if (b->count == b->cap) {
+		if (b->cap >= 2U * UNWIND_TABLE_ROWS_MAX)
+			return err_new(ERR_LIMIT, "more than %d rows of call frame information", UNWIND_TABLE_ROWS_MAX);
+		size_t cap = b->cap ? 2 * b->cap : 1024;
+		struct point *points = realloc(b->points, cap * sizeof(*points));
+		if (!points)
+			return err_nomem();
+		b->points = points;
+		b->cap = cap;
+	}
+	b->points[b->count] = (struct point){.vaddr = vaddr, .order = (uint32_t)b->count, .info = info, .is_end = is_end};
+	b->count++;
+	return NULL;
+}
+
+static struct err *end_function(struct builder *b)
+{
+	return b->has_row ? add_point(b, b->end, UNWIND_NONE, true) : NULL;
+}
+
+static struct err *take_row(void *context, const struct frames_row *row)
+{
+	struct builder *b = context;
+	uint16_t info = 0;
+
+	if (row->low == 0) /* functions that --gc-sections dropped */
+		return NULL;
+	if (b->has_row && row->low != b->end)
+		TRY(end_function(b));
+	TRY(unwind_infos_number(b->infos, &row->info, &info));
+	TRY(add_point(b, row->low, info, false));
+	b->end = row->high;
+	b->has_row = true;
+	return NULL;
+}
+
+static int compare_points(const void *a, const void *b)
+{
+	const struct point *x = a, *y = b;
+
+	if (x->vaddr != y->vaddr)
+		return x->vaddr < y->vaddr ? -1 : 1;
+	if (x->is_end != y->is_end)
+		return x->is_end ? -1 : 1;
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/** Sorts, and keeps one point an address and one a change of info. */
+static void reduce(struct builder *b)
+{
+	size_t kept = 0;
+
+	if (b->count == 0)
+		return;
+	qsort(b->points, b->count, sizeof(*b->points), compare_points);
+	for (size_t i = 0; i < b->count; i++) {
+		struct point p = b->points[i];
+		if (i + 1 < b->count && b->points[i + 1].vaddr == p.vaddr)
+			continue;
+		if (p.is_end && i + 1 < b->count && b->points[i + 1].vaddr - p.vaddr <= UNWIND_PADDING_MAX)
+			continue;
+		if (kept > 0 && b->points[kept - 1].info == p.info)
+			continue;
+		if (kept == 0 && p.info == UNWIND_NONE)
+			continue;
+		b->points[kept++] = p;
+	}
+	b->count = kept;
+}
+
+/** One page: the deltas of points [i, end) that lie in it. Returns the first point of the next page. */
+static size_t fill_page(const struct builder *b, size_t i, uint64_t page, struct unwind_table *table)
+{
+	struct unwind_page *at = &table->pages[page - table->page_base];
+
+	at->first = table->delta_count;
+	bool starts_inside = i == b->count || b->points[i].vaddr != page << UNWIND_PAGE_BITS;
+	uint16_t before = i > 0 ? b->points[i - 1].info : UNWIND_NONE;
+	if (starts_inside)
+		table->deltas[table->delta_count++] = (struct unwind_delta){.low = 0, .info = before};
+	for (; i < b->count && b->points[i].vaddr >> UNWIND_PAGE_BITS == page; i++)
+		table->deltas[table->delta_count++] = (struct unwind_delta){
+			.low = (uint16_t)(b->points[i].vaddr & UNWIND_PAGE_MASK), .info = b->points[i].info};
+	at->count = table->delta_count - at->first;
+	return i;
+}
+
+static struct err *fill(const struct builder *b, struct unwind_table *table)
+{
+	if (b->count == 0)
+		return NULL;
+	table->page_base = b->points[0].vaddr >> UNWIND_PAGE_BITS;
+	uint64_t pages = (b->points[b->count - 1].vaddr >> UNWIND_PAGE_BITS) - table->page_base + 1;
+	if (pages > UNWIND_TABLE_PAGES_MAX)
+		return err_new(ERR_LIMIT, "call frame information spans %llu pages, more than %d", (unsigned long long)pages,
+			UNWIND_TABLE_PAGES_MAX);
+	table->pages = calloc(pages, sizeof(*table->pages));
+	table->deltas = malloc((b->count + pages) * sizeof(*table->deltas));
+	if (!table->pages || !table->deltas)
+		return err_nomem();
+	table->page_count = (uint32_t)pages;
+	size_t i = 0;
+	for (uint64_t page = 0; page < pages; page++)
+		i = fill_page(b, i, table->page_base + page, table);
+	return NULL;
+}
+
+static struct err *parse_section(const struct unwind_section *section, bool is_debug_frame, struct builder *b, struct frames_counts *counts)
+{
+	struct frames_section frames = {.bytes = section->bytes, .len = section->len, .vaddr = section->vaddr,
+		.is_debug_frame = is_debug_frame, .name = is_debug_frame ? ".debug_frame" : ".eh_frame"};
+	struct frames_counts now;
+
+	if (!section->bytes)
+		return NULL;
+	struct err *e = frames_parse(&frames, take_row, b, &now);
+	counts->cies += now.cies;
+	counts->fdes += now.fdes;
+	counts->rows += now.rows;
+	counts->rows_unsupported += now.rows_unsupported;
+	counts->fdes_bad += now.fdes_bad;
+	TRY(e);
+	TRY(end_function(b));
+	b->has_row = false;
+	return NULL;
+}
+
+static struct err *build(const struct unwind_elf *elf, struct builder *b, struct unwind_table *table)
+{
+	TRY(parse_section(&elf->eh_frame, false, b, &table->counts));
+	if (table->counts.fdes < UNWIND_DEBUG_FRAME_FDES)
+		TRY(parse_section(&elf->debug_frame, true, b, &table->counts));
+	reduce(b);
+	return fill(b, table);
+}
+
+struct err *unwind_table_build(const struct unwind_elf *elf, struct unwind_infos *infos, struct unwind_table *ret)
+{
+	struct unwind_table table = {0};
+	struct builder b = {.infos = infos};
+	struct err *e = build(elf, &b, &table);
+
+	free(b.points);
+	if (e) {
+		unwind_table_deinit(&table);
+		return err_wrap(e, "%s", elf->name);
+	}
+	*ret = table;
+	return NULL;
+}
+
+void unwind_table_deinit(struct unwind_table *table)
+{
+	free(table->deltas);
+	free(table->pages);
+	table->deltas = NULL;
+	table->pages = NULL;
+}
+
+uint16_t unwind_table_lookup(const struct unwind_table *table, uint64_t vaddr)
+{
+	uint64_t page = vaddr >> UNWIND_PAGE_BITS;
+
+	if (page < table->page_base || page - table->page_base >= table->page_count)
+		return UNWIND_NONE;
+	const struct unwind_page *at = &table->pages[page - table->page_base];
+	uint32_t low = 0, high = at->count;
+	while (high - low > 1) {
+		uint32_t middle = low + (high - low) / 2;
+		if (table->deltas[at->first + middle].low <= (vaddr & UNWIND_PAGE_MASK))
+			low = middle;
+		else
+			high = middle;
+	}
+	return at->count > 0 ? table->deltas[at->first + low].info : UNWIND_NONE;
+}
