@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A program that ends, or spins, at the bottom of a stack of a chosen shape:
+ *     stacks CASE [spin]
+ * Built several ways by the tests: -O0, -O2, with and without frame pointers, static.
+ */
+#define _GNU_SOURCE
+#include <alloca.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile int spin, sink;
+
+static __attribute__((noinline)) void bottom(void)
+{
+	while (spin)
+		sink++;
+	raise(SIGABRT);
+	sink++;
+}
+
+static __attribute__((noinline)) int leaf_case(int n)
+{
+	if (n > 0)
+		sink += n;
+	bottom();
+	return sink + n;
+}
+
+static __attribute__((noinline)) int deep(int n)
+{
+	int here = n;
+	if (n == 0)
+		bottom();
+	else
+		here += deep(n - 1);
+	return here + sink;
+}
+
+static __attribute__((noinline)) int dynamic(int n)
+{
+	char *bytes = alloca((size_t)n);
+	memset(bytes, n, (size_t)n);
+	bottom();
+	return bytes[n / 2];
+}
+
+static __attribute__((noinline)) int aligned(int n)
+{
+	volatile char bytes[64] __attribute__((aligned(64)));
+	bytes[n & 63] = (char)n;
+	dynamic(n);
+	return bytes[(n + 1) & 63];
+}
+
+static int compare(const void *a, const void *b)
+{
+	if (*(const int *)a == 7)
+		bottom();
+	return *(const int *)a - *(const int *)b;
+}
+
+static __attribute__((noinline)) int plt(int n)
+{
+	int items[] = {9, 7, n, 3};
+	qsort(items, 4, sizeof(items[0]), compare);
+	return items[0] + sink;
+}
+
+static void handler(int number)
+{
+	(void)number;
+	deep(5);
+}
+
+static __attribute__((noinline)) int in_signal(int n)
+{
+	static char stack[1 << 16];
+	stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_ONSTACK};
+
+	sigaltstack(&alternate, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	if (n == 1)
+		raise(SIGUSR1);
+	else {
+		action.sa_handler = handler;
+		sigaction(SIGSEGV, &action, NULL);
+		*(volatile int *)(size_t)(n - 2) = 1; /* the interrupted frame is not at a call */
+	}
+	return sink + n;
+}
+
+static void *thread(void *arg)
+{
+	if (arg)
+		sleep(1), deep(30);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static int threads(int n)
+{
+	pthread_t ids[8];
+	for (int i = 0; i < 8; i++)
+		pthread_create(&ids[i], NULL, thread, i == n ? ids : NULL);
+	pthread_join(ids[0], NULL);
+	return sink;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+
+	spin = argc > 2 && strcmp(argv[2], "spin") == 0;
+	if (strcmp(name, "leaf") == 0)
+		return leaf_case(argc);
+	if (strcmp(name, "deep") == 0)
+		return deep(argc > 3 ? atoi(argv[3]) : 500);
+	if (strcmp(name, "aligned") == 0)
+		return aligned(argc + 40);
+	if (strcmp(name, "plt") == 0)
+		return plt(argc);
+	if (strcmp(name, "signal") == 0)
+		return in_signal(1);
+	if (strcmp(name, "fault") == 0)
+		return in_signal(2);
+	if (strcmp(name, "threads") == 0)
+		return threads(5);
+	fprintf(stderr, "usage: stacks leaf|deep|aligned|plt|signal|fault|threads [spin [DEPTH]]\n");
+	return 2;
+}
