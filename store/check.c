@@ -242,7 +242,7 @@ static struct err *check_blob_id(struct check *check, struct txn *txn, const str
 	return expect(check, txn, DB_BLOBS, &blob, DB_BLOB_IDS, &at->key);
 }
 
-static check_fn *const checks[DB_COUNT] = {
+static check_fn *const checks[DB_SYMBOLS_END] = {
 	[DB_FILES] = check_file,
 	[DB_ALIASES] = check_alias,
 	[DB_SYMBOLS] = check_symbols,
@@ -275,7 +275,7 @@ static struct err *check_database(struct check *check, struct txn *txn, enum db 
 
 static struct err *check_records(struct check *check, struct txn *txn)
 {
-	for (enum db db = 0; db < DB_COUNT; db++)
+	for (enum db db = 0; db < DB_SYMBOLS_END; db++)
 		if (checks[db])
 			TRY(check_database(check, txn, db));
 	return NULL;

@@ -303,6 +303,8 @@ void compaction_step(struct store *store, bool idle)
 	int dead;
 	if (idle && store->generation)
 		(void)mdb_reader_check(store->generation->env, &dead); /* of a `store check` that was killed */
+	if (!store->environment->compacts)
+		return;
 	if (store->compaction) {
 		if (thread_is_done(store->compaction))
 			err_free(compaction_advance(store));
@@ -317,6 +319,8 @@ void compaction_step(struct store *store, bool idle)
 
 void compaction_hold_mark(struct store *store)
 {
+	if (!store->environment->compacts)
+		return;
 	/* Twice: what was committed while one was under way can leave its file over the mark as well. */
 	for (int i = 0; i < 2; i++) {
 		uint64_t file = env_file_bytes(store->generation), live = store->live_bytes;

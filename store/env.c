@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The LMDB environment under a data directory, its generations, and transactions on them.
+ * An LMDB environment under a data directory, its generations, and transactions on them. There are two of them, alike but for
+ * their databases: `symbols`, and `profiles` (lock file profiles.lock), which has one generation for ever.
  *
  *   <data_dir>/lock            flock: one daemon a data directory
  *   <data_dir>/symbols         symbolic link to the present generation
@@ -48,7 +49,16 @@ const char *const db_names[DB_COUNT] = {
 	[DB_BLOBS] = "blobs",
 	[DB_BLOB_USES] = "blob_uses",
 	[DB_BLOB_IDS] = "blob_ids",
+	[DB_PARTITIONS] = "partitions",
+	[DB_BLOCKS] = "blocks",
+	[DB_SEEN] = "seen",
+	[DB_SEEN_AGE] = "seen_age",
 };
+
+const struct environment environment_symbols = {
+	.name = "symbols", .lock = "lock", .first = DB_FILES, .end = DB_SYMBOLS_END, .compacts = true};
+const struct environment environment_profiles = {
+	.name = "profiles", .lock = "profiles.lock", .first = DB_PARTITIONS, .end = DB_COUNT};
 
 static enum err_code code_of(int rc)
 {
@@ -322,12 +332,14 @@ static void generation_closep(struct generation **generation)
 	generation_close(*generation);
 }
 
-static struct err *open_databases(struct generation *generation, bool read_only)
+static struct err *open_databases(struct generation *generation, const struct environment *environment, bool read_only)
 {
 	MDB_txn *txn;
 
 	TRY(err_from_lmdb(mdb_txn_begin(generation->env, NULL, read_only ? MDB_RDONLY : 0, &txn), "begin a transaction"));
-	for (int db = 0; db < DB_COUNT; db++) {
+	for (enum db db = 0; db < DB_COUNT; db++) {
+		if (!environment_has(environment, db))
+			continue;
 		int rc = mdb_dbi_open(txn, db_names[db], read_only ? 0 : MDB_CREATE, &generation->dbi[db]);
 		if (rc) {
 			mdb_txn_abort(txn);
@@ -353,33 +365,48 @@ struct err *generation_open(struct store *store, const char *path, struct genera
 		return err_from_lmdb(rc, "%s", path);
 	int dead;
 	(void)mdb_reader_check(generation->env, &dead); /* slots of processes that were killed */
-	TRY(err_wrap(open_databases(generation, store->options.read_only), "%s", path));
+	TRY(err_wrap(open_databases(generation, store->environment, store->options.read_only), "%s", path));
 	*ret = TAKE_PTR(generation);
 	return NULL;
+}
+
+/* "<environment>.<number>", the name of a generation's folder; *end_ret is where the number ends. */
+static bool folder_number(const struct store *store, const char *name, uint64_t *ret, const char **end_ret)
+{
+	size_t len = strlen(store->environment->name);
+	char *end;
+
+	if (strncmp(name, store->environment->name, len) != 0 || name[len] != '.' || name[len + 1] < '0' || name[len + 1] > '9')
+		return false;
+	*ret = strtoull(name + len + 1, &end, 10);
+	*end_ret = end;
+	return true;
 }
 
 /* The folder that the link names, as a number; false when there is no link. */
 bool link_number(const struct store *store, uint64_t *ret)
 {
 	char target[64];
-	ssize_t len = readlinkat(store->dir_fd, "symbols", target, sizeof(target) - 1);
+	const char *end;
+	ssize_t len = readlinkat(store->dir_fd, store->environment->name, target, sizeof(target) - 1);
 
 	if (len <= 0)
 		return false;
 	target[len] = 0;
-	return sscanf(target, "symbols.%" SCNu64, ret) == 1;
+	return folder_number(store, target, ret, &end);
 }
 
 struct err *link_set(struct store *store, uint64_t number)
 {
-	char target[64];
+	const char *name = store->environment->name;
+	char target[64], link[64];
 
-	(void)snprintf(target, sizeof(target), "symbols.%" PRIu64, number);
-	if (unlinkat(store->dir_fd, "symbols.link", 0) && errno != ENOENT)
-		return err_os(errno, "%s/symbols.link", store->data_dir);
-	if (symlinkat(target, store->dir_fd, "symbols.link") ||
-		renameat(store->dir_fd, "symbols.link", store->dir_fd, "symbols"))
-		return err_os(errno, "%s/symbols", store->data_dir);
+	(void)snprintf(target, sizeof(target), "%s.%" PRIu64, name, number);
+	(void)snprintf(link, sizeof(link), "%s.link", name);
+	if (unlinkat(store->dir_fd, link, 0) && errno != ENOENT)
+		return err_os(errno, "%s/%s", store->data_dir, link);
+	if (symlinkat(target, store->dir_fd, link) || renameat(store->dir_fd, link, store->dir_fd, name))
+		return err_os(errno, "%s/%s", store->data_dir, name);
 	if (fsync(store->dir_fd))
 		return err_os(errno, "%s: fsync", store->data_dir);
 	return NULL;
@@ -389,7 +416,7 @@ char *generation_path(const struct store *store, uint64_t number)
 {
 	char *path;
 
-	return asprintf(&path, "%s/symbols.%" PRIu64, store->data_dir, number) < 0 ? NULL : path;
+	return asprintf(&path, "%s/%s.%" PRIu64, store->data_dir, store->environment->name, number) < 0 ? NULL : path;
 }
 
 void folder_remove(const char *path)
@@ -417,9 +444,8 @@ static void remove_strays(struct store *store, uint64_t present)
 	}
 	for (struct dirent *entry; (entry = readdir(dir));) {
 		uint64_t number;
-		int end = 0;
-		if (sscanf(entry->d_name, "symbols.%" SCNu64 "%n", &number, &end) != 1 || entry->d_name[end] ||
-			number == present)
+		const char *end;
+		if (!folder_number(store, entry->d_name, &number, &end) || *end || number == present)
 			continue;
 		CLEANUP(freep) char *path = generation_path(store, number);
 		if (path)
@@ -509,7 +535,7 @@ struct err *env_reopen(struct store *store)
 		generation_close(TAKE_PTR(store->generation));
 		CLEANUP(freep) char *path = link_number(store, &number) ? generation_path(store, number) : NULL;
 		e = path ? generation_open(store, path, &store->generation) :
-			   err_new(ERR_CORRUPT, "%s/symbols does not name a generation", store->data_dir);
+			   err_new(ERR_CORRUPT, "%s/%s does not name a generation", store->data_dir, store->environment->name);
 		/* A link that was moved but not synced: nothing is acknowledged until it is. */
 		if (!e)
 			e = link_set(store, number);

@@ -10,6 +10,7 @@
 #include "store/blob.h"
 #include "store/job.h"
 #include "store/miss.h"
+#include "store/profiles.h"
 #include "store/store.h"
 
 #include <lmdb.h>
@@ -36,7 +37,13 @@ enum db {
 	DB_BLOBS,      /* SHA-256 -> original's record */
 	DB_BLOB_USES,  /* SHA-256 | job u64 -> (empty): jobs that need an original */
 	DB_BLOB_IDS,   /* tenant | build ID length u8 | build ID | role u8 -> SHA-256 of the newest */
+	/* Of the `profiles` environment, beside a DB_META of its own; profiles.h has their layout. */
+	DB_PARTITIONS,
+	DB_BLOCKS,
+	DB_SEEN,
+	DB_SEEN_AGE,
 	DB_COUNT,
+	DB_SYMBOLS_END = DB_PARTITIONS,
 };
 extern const char *const db_names[DB_COUNT];
 
@@ -98,12 +105,23 @@ struct store_read {
 	struct store_read *next;
 };
 
+/* What tells the two environments apart. */
+struct environment {
+	const char *name; /* of its link and folders */
+	const char *lock; /* of its lock file */
+	enum db first, end; /* its databases beside DB_META */
+	bool compacts;	  /* false: values are small, and freed pages serve the next ones */
+};
+extern const struct environment environment_symbols, environment_profiles;
+
 struct command;
 struct compaction;
 struct progress;
 struct miss_table;
 
 struct store {
+	const struct environment *environment;
+	struct store_profiles_hooks hooks; /* of the profiles environment; else zeroes */
 	struct store_options options;
 	char *data_dir;
 	int dir_fd;  /* of data_dir */
@@ -143,6 +161,10 @@ struct store {
 struct err *err_from_lmdb(int rc, const char *format, ...) __attribute__((format(printf, 2, 3))) MUST_USE;
 uint64_t store_now_ms(void);
 
+/** store_open for either environment. */
+struct err *store_open_environment(const struct environment *environment, const struct store_options *options,
+	const struct store_profiles_hooks *hooks, struct store **ret) MUST_USE;
+
 struct err *env_open(struct store *store) MUST_USE;
 void env_close(struct store *store);
 /** Closes and opens the present generation again, once no read is held. ERR_BUSY when reads are held too long. */
@@ -163,6 +185,15 @@ char *generation_path(const struct store *store, uint64_t number);
 void folder_remove(const char *path);
 /** Bytes of a generation's data file that were ever used (it never shrinks). */
 uint64_t env_file_bytes(const struct generation *generation);
+
+/** A transaction by its public name (profiles.c). */
+struct store_txn *profiles_txn(struct txn *txn);
+
+/** Whether an environment has a database. */
+static inline bool environment_has(const struct environment *environment, enum db db)
+{
+	return db == DB_META || (db >= environment->first && db < environment->end);
+}
 
 struct err *txn_begin_write(struct store *store, struct txn *ret) MUST_USE;
 struct err *txn_commit(struct txn *txn) MUST_USE;

@@ -65,14 +65,16 @@ void store_node_id(const struct store *store, uint8_t ret[STORE_NODE_ID_BYTES])
 
 static struct err *lock_take(struct store *store)
 {
-	store->lock_fd = openat(store->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	const char *name = store->environment->lock;
+
+	store->lock_fd = openat(store->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
 	if (store->lock_fd < 0)
-		return err_os(errno, "%s/lock", store->data_dir);
+		return err_os(errno, "%s/%s", store->data_dir, name);
 	if (flock(store->lock_fd, LOCK_EX | LOCK_NB) == 0)
 		return NULL;
 	if (errno == EWOULDBLOCK)
 		return err_new(ERR_BUSY, "%s: another process has this data directory", store->data_dir);
-	return err_os(errno, "%s/lock", store->data_dir);
+	return err_os(errno, "%s/%s", store->data_dir, name);
 }
 
 static struct err *folder_open(struct store *store)
@@ -139,7 +141,7 @@ static struct err *schema_open(struct store *store)
 	struct err *e = schema_read(store, &txn, &found);
 	if (!e && !found)
 		e = schema_create(store, &txn);
-	if (!e)
+	if (!e && store->environment == &environment_symbols)
 		e = tables_totals(&txn, &totals);
 	if (e) {
 		txn_abort(&txn);
@@ -182,22 +184,35 @@ static struct err *store_create(const struct store_options *options, struct stor
 	return NULL;
 }
 
-struct err *store_open(const struct store_options *options, struct store **ret)
+struct err *store_open_environment(const struct environment *environment, const struct store_options *options,
+	const struct store_profiles_hooks *hooks, struct store **ret)
 {
 	CLEANUP(store_closep) struct store *store = NULL;
+	bool symbols = environment == &environment_symbols;
 
 	TRY(store_create(options, &store));
+	store->environment = environment;
+	if (hooks)
+		store->hooks = *hooks;
 	TRY(folder_open(store));
 	TRY(env_open(store));
 	TRY(schema_open(store));
 	if (!store->options.read_only) {
-		TRY(misses_create(&store->misses));
-		TRY(blobs_open(store));
+		if (symbols)
+			TRY(misses_create(&store->misses));
+		if (symbols)
+			TRY(blobs_open(store));
 		TRY(writer_start(store));
-		TRY(jobs_resume(store));
+		if (symbols)
+			TRY(jobs_resume(store));
 	}
 	*ret = TAKE_PTR(store);
 	return NULL;
+}
+
+struct err *store_open(const struct store_options *options, struct store **ret)
+{
+	return store_open_environment(&environment_symbols, options, NULL, ret);
 }
 
 void store_close(struct store *store)

@@ -11,6 +11,9 @@
  * opened again (env.c says why); the writer tries that with the next group, or after half a second.
  *
  * Between groups: misses that were noted are written (once a second), and compaction goes on (compact.c).
+ *
+ * The `profiles` environment has the same writer with hooks (profiles.h): commands gather rows in memory, group_end writes them
+ * into the transaction, group_gone forgets them when it was thrown away, between merges and drops what is stored.
  */
 #include "store/internal.h"
 
@@ -128,11 +131,27 @@ static void fail_rest(struct command *group, struct err *e)
 static void note_table_bytes(struct store *store, struct txn *txn)
 {
 	struct table_totals totals;
+
+	if (!store->environment->compacts)
+		return;
 	struct err *e = tables_totals(txn, &totals);
 
 	if (!e)
 		store->live_bytes = totals.bytes;
 	err_free(e);
+}
+
+/* What commands have put into memory for the group's transaction is void. */
+static void group_gone(struct store *store)
+{
+	if (store->hooks.group_gone)
+		store->hooks.group_gone(store->hooks.context);
+}
+
+/* What belongs to the group as a whole goes into its transaction. */
+static struct err *group_end(struct store *store, struct txn *txn)
+{
+	return store->hooks.group_end ? store->hooks.group_end(profiles_txn(txn), store->hooks.context) : NULL;
 }
 
 /* Commits and marks the commands that took part. */
@@ -141,10 +160,13 @@ static void commit_group(struct store *store, struct txn *txn, struct command *g
 	note_table_bytes(store, txn);
 	struct err *e = txn_commit(txn);
 	if (e) {
+		group_gone(store);
 		writer_failed(store, e);
 		fail_rest(group, err_wrap(e, "not durable"));
 		return;
 	}
+	if (store->hooks.group_durable)
+		store->hooks.group_durable(store->hooks.context);
 	atomic_fetch_add_explicit(&store->commits, 1, memory_order_relaxed);
 	for (struct command *c = group; c; c = c->next) {
 		if (!c->finished)
@@ -192,12 +214,20 @@ static void run_group(struct store *store, struct command *group)
 		return;
 	}
 	if (run_commands(&txn, group)) {
-		commit_group(store, &txn, group);
-		return;
+		e = group_end(store, &txn);
+		if (!e) {
+			commit_group(store, &txn, group);
+			return;
+		}
 	}
 	txn_abort(&txn);
-	if (!group->next)
+	group_gone(store);
+	if (!group->next) {
+		if (e)
+			fail_rest(group, e);
 		return;
+	}
+	err_free(e);
 	for (struct command *c = group; c; c = c->next) {
 		struct command *next = c->next;
 		c->next = NULL;
@@ -245,11 +275,12 @@ static void *writer_main(void *arg)
 {
 	struct store *store = arg;
 	uint64_t last_flush = monotonic_ms();
+	bool more = false; /* of the hook's work is left */
 
 	for (;;) {
 		struct command *group = NULL;
 		(void)pthread_mutex_lock(&store->queue_mutex);
-		bool woken = store->queue_head || store->stopping || wait_for_work(store, monotonic_ms() + IDLE_MS);
+		bool woken = store->queue_head || store->stopping || more || wait_for_work(store, monotonic_ms() + IDLE_MS);
 		if (store->queue_head)
 			group = take_group(store);
 		bool stop = store->stopping && !group;
@@ -261,11 +292,12 @@ static void *writer_main(void *arg)
 			compaction_step(store, false);
 		}
 		uint64_t now = monotonic_ms();
-		if (misses_pending(store) && (stop || now - last_flush >= MISS_FLUSH_MS)) {
+		if (store->misses && misses_pending(store) && (stop || now - last_flush >= MISS_FLUSH_MS)) {
 			flush_misses(store);
 			last_flush = now;
 		}
 		if (stop) {
+			/* Nothing is left for hooks: what was acknowledged is durable. */
 			compaction_abandon(store);
 			return NULL;
 		}
@@ -273,6 +305,8 @@ static void *writer_main(void *arg)
 			err_free(recover(store));
 			compaction_step(store, !woken);
 		}
+		if (store->hooks.between)
+			more = store->hooks.between(store->hooks.context, store);
 	}
 }
 
