@@ -135,3 +135,15 @@ struct err *profile_add_sample(struct profile *profile, const uint32_t *location
 	profile->total += value;
 	return NULL;
 }
+
+struct err *profile_add_node(struct profile *profile, uint32_t parent, uint32_t location, uint64_t self, uint32_t *ret)
+{
+	if (parent != PROFILE_NONE && parent >= profile->node_count)
+		return err_new(ERR_INVALID, "node %u of %u", parent, profile->node_count);
+	TRY(GROW(profile, node));
+	*ret = profile->node_count;
+	profile->nodes[profile->node_count++] =
+		(struct profile_stack_node){.parent = parent, .location = location, .self = self};
+	profile->total += self;
+	return NULL;
+}

@@ -109,6 +109,11 @@ struct err *profile_add_function(struct profile *profile, const struct profile_f
 /** Adds a location with its frames, innermost first; the caller keeps track of equal ones. ERR_INVALID: no frames. */
 struct err *profile_add_location(struct profile *profile, const struct profile_location *location,
 	const struct profile_frame *frames, uint32_t frame_count, uint32_t *ret) MUST_USE;
+/**
+ * Adds a stack node under @p parent (PROFILE_NONE: at the root) with the value of the samples that end there. Its location may be
+ * added later. The caller keeps track of equal ones; not to be mixed with profile_add_sample. ERR_INVALID: no such parent.
+ */
+struct err *profile_add_node(struct profile *profile, uint32_t parent, uint32_t location, uint64_t self, uint32_t *ret) MUST_USE;
 /** Adds @p value to the stack of @p depth locations, leaf first. ERR_LIMIT past PROFILE_MAX_DEPTH. Amortized O(depth). */
 struct err *profile_add_sample(struct profile *profile, const uint32_t *locations, uint32_t depth, uint64_t value) MUST_USE;
 

@@ -150,13 +150,13 @@ struct samples_location {
 	uint32_t mapping; /* SAMPLES_NONE: none */
 	/*
 	 * What the sender gave, already less 1 for return addresses. NATIVE: by the mapping's load facts a file offset, or as
-	 * linked where there are none. KERNEL: from _stext/_text for vmlinux, from .text for a module. INTERPRETED: not used.
+	 * linked where there are none or where it lies outside of them. KERNEL: from _stext/_text for vmlinux, from .text for a module. INTERPRETED: not used.
 	 */
 	uint64_t address;
 	const struct samples_line *lines; /* innermost first; for what the sender has symbolized */
 	uint32_t line_count;
 };
-/** ERR_LIMIT past SAMPLES_LINES_MAX; ERR_INVALID: no such mapping, an address outside of it (when it has a limit). */
+/** ERR_LIMIT past SAMPLES_LINES_MAX; ERR_INVALID: no such mapping. */
 struct err *samples_batch_location(struct samples_batch *batch, const struct samples_location *location, uint32_t *ret) MUST_USE;
 
 /**
