@@ -43,11 +43,16 @@ static void job_ended(void *context, const struct store_job *job, const struct i
 {
 	static const char *const verdicts[] = {
 		[INGEST_DONE] = "done", [INGEST_FAILED] = "failed", [INGEST_RETRY] = "retry", [INGEST_STOPPED] = "stopped"};
+	char file_id[FILEID_HEX_SIZE] = "", build_id[BUILD_ID_HEX_SIZE];
 	bool good = end->verdict == INGEST_DONE || end->verdict == INGEST_STOPPED;
 
 	(void)context;
-	log_line(good ? LOG_INFO : LOG_WARN, "job", "id=%llu end=%s files=%u ms=%llu name=\"%s\" reason=\"%s\"",
-		(unsigned long long)job->id, verdicts[end->verdict], end->results, (unsigned long long)end->wall_ms, job->name, end->reason);
+	if (job->has_file_id)
+		fileid_format_hex(&job->file_id, file_id);
+	build_id_format(&job->build_id, build_id);
+	log_line(good ? LOG_INFO : LOG_WARN, "job",
+		"id=%llu end=%s files=%u ms=%llu file_id=%s build_id=%s name=\"%s\" reason=\"%s\"", (unsigned long long)job->id,
+		verdicts[end->verdict], end->results, (unsigned long long)end->wall_ms, file_id, build_id, job->name, end->reason);
 }
 
 static struct err *start_ingest(struct daemon *daemon)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The upload protocol: asked before bytes, chunks, resume after a broken connection and after kill -9, checksum, limits."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,8 @@ class Upload(unittest.TestCase):
                 job = self.daemon.wait_job(self.daemon.upload(content, file_id=file_id(content))["job_id"])
                 self.assertEqual(job["state"], "failed", job)
                 self.assertTrue(job["reason"])
+                self.assertRegex(self.daemon.stderr(), r" warn job id=%s end=failed files=0 ms=\d+ file_id=%s build_id= name=\"sample\" reason=\"%s\"\n" %
+                                 (job["job_id"], file_id(content), re.escape(job["reason"])))
                 module = self.daemon.symbolize({"modules": [{"file_id": file_id(content), "addresses": [1]}]})[0]
                 self.assertEqual(module["status"], "failed")
                 self.assertIn(job["reason"], module["reason"])
