@@ -2,6 +2,7 @@
 #include "daemon/settings.h"
 
 #include "base/log.h"
+#include "net/server.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -115,6 +116,8 @@ static struct err *check(const struct settings *settings)
 
 	if (!settings->data_dir || !settings->data_dir[0])
 		return err_new(ERR_INVALID, "data_dir is missing: say --data-dir DIR, or data_dir = DIR in the file of --config");
+	TRY(err_wrap(net_server_check_address(settings->http), "http"));
+	TRY(err_wrap(net_server_check_address(settings->grpc), "grpc"));
 	if (!log_level_parse(settings->log_level, &level))
 		return err_new(ERR_INVALID, "log.level: \"%s\" is none of error, warn, info, debug", settings->log_level);
 	if (is_set(settings->tls_cert) != is_set(settings->tls_key))

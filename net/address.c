@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/address.h"
+#include "net/server.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -45,14 +46,28 @@ static bool port_is_good(const char *port)
 	return number <= 65535;
 }
 
+static struct err *split(const char *text, char host[HOST_MAX + 1], const char **port_ret)
+{
+	if (split_host(text, host, port_ret) && port_is_good(*port_ret))
+		return NULL;
+	return err_new(ERR_INVALID, "listen on '%s': not of the form host:port, [v6]:port or :port", text);
+}
+
+struct err *net_server_check_address(const char *address)
+{
+	char host[HOST_MAX + 1];
+	const char *port;
+
+	return split(address, host, &port);
+}
+
 struct err *net_address_resolve(const char *text, struct addrinfo **ret)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	char host[HOST_MAX + 1];
 	const char *port;
 
-	if (!split_host(text, host, &port) || !port_is_good(port))
-		return err_new(ERR_INVALID, "listen on '%s': not of the form host:port, [v6]:port or :port", text);
+	TRY(split(text, host, &port));
 	int error = getaddrinfo(host[0] ? host : NULL, port, &hints, ret);
 	if (error)
 		return err_new(ERR_INVALID, "listen on '%s': %s", text, gai_strerror(error));

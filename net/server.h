@@ -66,6 +66,9 @@ struct net_server_stats {
 /** Creates the loops, which start at once. Nothing listens yet. ERR_OS, ERR_NOMEM. */
 struct err *net_server_create(const struct net_server_options *options, struct net_server **ret) MUST_USE;
 
+/** Whether an address has the form that net_server_listen takes; nothing is looked up. ERR_INVALID. */
+struct err *net_server_check_address(const char *address) MUST_USE;
+
 /**
  * Listens on "127.0.0.1:4318", "[::1]:4318", "localhost:4318" (all its addresses) or ":4318" (all of the machine); port 0
  * takes a free one. May be called several times; the same address twice is one listener. One thread at a time.

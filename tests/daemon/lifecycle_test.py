@@ -69,6 +69,10 @@ class Lifecycle(unittest.TestCase):
         self.fails(2, "limits.modules", *self.small, "--limits.modules", "0")
         self.fails(2, "log.level", *self.small, "--log.level", "loud")
         self.fails(2, "extra", *self.small, "extra")
+        for address in ("nonsense", "", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:80"):
+            self.fails(2, "http: listen on '%s'" % address, *self.small, "--http", address)
+            self.fails(2, "grpc: listen on '%s'" % address, *self.small, "--grpc", address)
+        self.assertFalse(os.path.exists(self.small[1]), "wrong usage makes no folder")
         self.fails(2, "--config", "--config")
         self.fails(1, "no.conf", "--config", self.folder + "/no.conf", *self.small)
 
