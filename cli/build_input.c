@@ -10,6 +10,7 @@ struct err *build_input_open(const char *path, const char *debug_path, struct bu
 
 	TRY(elf_mapping_open(path, &input.binary));
 	TRY(debug_file_find(&input.binary, &search, &input.debug));
+	TRY(supplement_find(input.debug.bytes ? &input.debug : &input.binary, NULL, &input.supplement));
 	*ret = input;
 	input = (struct build_input){0};
 	return NULL;
@@ -19,6 +20,7 @@ void build_input_deinit(struct build_input *input)
 {
 	elf_mapping_deinit(&input->binary);
 	elf_mapping_deinit(&input->debug);
+	elf_mapping_deinit(&input->supplement);
 }
 
 static void show(void *context, enum build_phase phase, uint64_t done, uint64_t total)
@@ -32,6 +34,7 @@ struct err *build_input_table(const struct build_input *input, unsigned threads,
 	struct build_options options = {
 		.binary = {.bytes = input->binary.bytes, .len = input->binary.len, .name = input->binary.path},
 		.debug = {.bytes = input->debug.bytes, .len = input->debug.len, .name = input->debug.path},
+		.supplement = {.bytes = input->supplement.bytes, .len = input->supplement.len, .name = input->supplement.path},
 		.threads = threads,
 		.progress = show,
 		.progress_context = &progress,

@@ -14,6 +14,7 @@
 struct build_input {
 	struct elf_mapping binary;
 	struct elf_mapping debug; /* bytes NULL: none */
+	struct elf_mapping supplement; /* of the debug file, else of the binary (dwz); likewise */
 };
 
 /**

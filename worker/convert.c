@@ -48,6 +48,8 @@ static void classify(const struct elffile *file, struct convert_kind *ret)
 	(void)elffile_code_ranges(file, &ranges);
 	ret->code = ret->code || ranges > 0;
 	ret->dwarf = has_bytes(file, ".debug_info") || has_bytes(file, ".debug_line");
+	if (!elffile_debugaltlink(file, &ret->supplement))
+		ret->supplement.len = 0;
 }
 
 struct err *convert_classify(const struct image *image, const char *name, struct convert_kind *ret)
@@ -56,6 +58,28 @@ struct err *convert_classify(const struct image *image, const char *name, struct
 
 	TRY(elffile_open(image->bytes, image->len, name, NULL, &file));
 	classify(file, ret);
+	return NULL;
+}
+
+struct err *convert_needs(const struct convert_input *input, struct protocol_needs *ret)
+{
+	CLEANUP(elffile_closep) struct elffile *file = NULL, *binary = NULL;
+	const struct image *image = input->debug ? input->debug : input->binary;
+
+	*ret = (struct protocol_needs){.name = ""};
+	if (input->supplement)
+		return NULL;
+	TRY(elffile_open(image->bytes, image->len, input->name, NULL, &file));
+	const struct elffile *dwarf = file;
+	if (input->debug && !has_bytes(file, ".debug_info")) {
+		TRY(elffile_open(input->binary->bytes, input->binary->len, input->name, NULL, &binary));
+		dwarf = binary;
+	}
+	const char *name = has_bytes(dwarf, ".debug_info") ? elffile_debugaltlink(dwarf, &ret->build_id) : NULL;
+	if (!name)
+		ret->build_id.len = 0;
+	for (size_t i = 0; name && name[i] && i < PROTOCOL_NAME_MAX; i++)
+		ret->name[i] = (char)((unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i]);
 	return NULL;
 }
 
@@ -132,6 +156,8 @@ static struct err *build(const struct convert_input *input, const struct worker_
 
 	if (input->debug)
 		wanted.debug = (struct build_image){input->debug->bytes, input->debug->len, "its debug file"};
+	if (input->supplement)
+		wanted.supplement = (struct build_image){input->supplement->bytes, input->supplement->len, "its supplement"};
 	if (result->debug_only && !input->debug) {
 		wanted.debug = wanted.binary;
 		wanted.binary = (struct build_image){0};

@@ -17,6 +17,7 @@ struct convert_kind {
 	bool code;	 /* it has executable sections or segments */
 	bool debug_only; /* and their bytes are not in it */
 	bool dwarf;	 /* it has .debug_info or the like */
+	struct build_id supplement; /* what it names as its supplement (dwz); len 0: none */
 };
 
 /** ERR_FORMAT, ERR_LIMIT: not an ELF file that can be read. */
@@ -25,9 +26,17 @@ struct err *convert_classify(const struct image *image, const char *name, struct
 struct convert_input {
 	const struct image *binary; /* a runtime file, or a debug file that stands alone */
 	const struct image *debug;  /* NULL: none */
+	const struct image *supplement; /* of the one with the DWARF (dwz); NULL: none */
 	const char *name;	    /* for errors */
 	const char *member;	    /* for the result: its name in a package; "" */
 };
+
+/**
+ * Whether a supplement is named that the input does not have.
+ * @param ret  which; a build ID of length 0: none is missing
+ * @return NULL; ERR_FORMAT, ERR_LIMIT: a file cannot be read.
+ */
+struct err *convert_needs(const struct convert_input *input, struct protocol_needs *ret) MUST_USE;
 
 /** Builds the table and sends one result. A file without any symbol gives a result without a table. */
 struct err *convert_run(const struct convert_input *input, const struct worker_options *options, struct output *output) MUST_USE;

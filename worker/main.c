@@ -69,19 +69,29 @@ static struct err *run_elf(const struct worker_options *options, struct output *
 {
 	CLEANUP(image_unmap) struct image binary = {0};
 	CLEANUP(image_unmap) struct image debug = {0};
+	CLEANUP(image_unmap) struct image supplement = {0};
 	struct convert_input input = {.binary = &binary, .name = "binary", .member = ""};
+	struct protocol_needs needs;
 
+	if (options->supplement_fd >= 0) {
+		TRY(image_map(options->supplement_fd, "supplement", &supplement));
+		input.supplement = &supplement;
+	}
 	if (options->binary_fd < 0) { /* a debug file that stands alone */
 		input.name = "debug file";
 		TRY(image_map(options->debug_fd, input.name, &binary));
-		return convert_run(&input, options, output);
+	} else {
+		TRY(image_map(options->binary_fd, input.name, &binary));
 	}
-	TRY(image_map(options->binary_fd, input.name, &binary));
-	if (options->debug_fd >= 0) {
+	if (options->binary_fd >= 0 && options->debug_fd >= 0) {
 		TRY(image_map(options->debug_fd, "debug file", &debug));
 		input.debug = &debug;
 	}
-	return convert_run(&input, options, output);
+	TRY(convert_needs(&input, &needs));
+	if (needs.build_id.len > 0)
+		return output_needs(output, &needs);
+	TRY(convert_run(&input, options, output));
+	return output_done(output);
 }
 
 static struct err *run_package(const struct worker_options *options, struct output *output)
@@ -89,14 +99,14 @@ static struct err *run_package(const struct worker_options *options, struct outp
 	CLEANUP(image_unmap) struct image package = {0};
 
 	TRY(image_map(options->package_fd, "package", &package));
-	return package_run(&package, options, output);
+	TRY(package_run(&package, options, output));
+	return output_done(output);
 }
 
 static struct err *run(const struct worker_options *options, struct output *output)
 {
 	TRY(enter(options));
-	TRY(options->mode == WORKER_ELF ? run_elf(options, output) : run_package(options, output));
-	return output_done(output);
+	return options->mode == WORKER_ELF ? run_elf(options, output) : run_package(options, output);
 }
 
 int main(int argc, char **argv)

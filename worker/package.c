@@ -290,7 +290,7 @@ static struct err *classify(struct package *package)
 		member->usable = !e && member->kind.code;
 		if (e)
 			TRY(skip(package, member, e));
-		else if (!member->kind.code)
+		else if (!member->kind.code && !member->kind.dwarf) /* one with DWARF only is others' supplement */
 			TRY(output_skipped(package->output, member->name, "it has no code"));
 	}
 	return NULL;
@@ -329,17 +329,35 @@ static struct member *find_debug(struct package *package, size_t index)
 	return NULL;
 }
 
+/* The member that @p user names as its supplement; NULL: it names none, or the package does not have it. */
+static const struct member *find_supplement(const struct package *package, const struct member *user)
+{
+	const struct build_id *id = &user->kind.supplement;
+
+	for (size_t i = 0; id->len > 0 && i < package->count; i++)
+		if (build_id_equal(&package->members[i].kind.build_id, id))
+			return &package->members[i];
+	return NULL;
+}
+
 static struct err *build_member(struct package *package, size_t index)
 {
 	CLEANUP(image_unmap) struct image binary = {0};
 	CLEANUP(image_unmap) struct image debug = {0};
+	CLEANUP(image_unmap) struct image supplement = {0};
 	struct member *member = &package->members[index], *other = find_debug(package, index);
+	const struct member *shared = find_supplement(package, other && other->kind.dwarf ? other : member);
 
 	TRY(map_member(package, member, &binary));
 	if (other)
 		TRY(map_member(package, other, &debug));
-	struct convert_input input = {
-		.binary = &binary, .debug = other ? &debug : NULL, .name = member->name, .member = member->name};
+	if (shared)
+		TRY(map_member(package, shared, &supplement));
+	struct convert_input input = {.binary = &binary,
+		.debug = other ? &debug : NULL,
+		.supplement = shared ? &supplement : NULL,
+		.name = member->name,
+		.member = member->name};
 	member->done = true;
 	if (other)
 		other->done = true;

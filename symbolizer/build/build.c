@@ -46,6 +46,9 @@ struct build {
 	struct reader readers[DWARF_SECTIONS];
 	uint64_t section_bytes[DWARF_SECTIONS]; /* taken from the account */
 	struct err *section_damage;		/* the first section that could not be loaded */
+	struct elffile *supplement;		/* NULL: not given, or not named by dwarf_file */
+	uint64_t supplement_bytes;		/* taken from the account for its sections */
+	struct dw supplement_dw;
 	struct dw dw;
 	struct unit_result *units;
 	size_t unit_count;
@@ -138,6 +141,30 @@ static bool has_dwarf(const struct elffile *file)
 	return section && section->type != SHT_NOBITS && section->size > 0;
 }
 
+/* The supplement must be the one that the DWARF names; one that nobody names is not looked at. */
+static struct err *open_supplement(struct build *b)
+{
+	char want[BUILD_ID_HEX_SIZE], have[BUILD_ID_HEX_SIZE];
+	struct build_id id;
+	const char *name = b->dwarf_file ? elffile_debugaltlink(b->dwarf_file, &id) : NULL;
+
+	if (!name)
+		return NULL;
+	if (!b->options->supplement.bytes) {
+		char text[BUILD_REASON_MAX];
+		(void)snprintf(text, sizeof(text), "%.100s: names lie in %.100s, which is not here", elffile_name(b->dwarf_file), name);
+		note_reason(b, text);
+		return NULL;
+	}
+	TRY(open_image(b->options, &b->options->supplement, &b->supplement));
+	if (build_id_equal(&id, elffile_build_id(b->supplement)))
+		return NULL;
+	build_id_format(&id, want);
+	build_id_format(elffile_build_id(b->supplement), have);
+	return err_new(ERR_MISMATCH, "%s needs the supplement with build ID %s, but %s has %s", elffile_name(b->dwarf_file), want,
+		elffile_name(b->supplement), have[0] ? have : "none");
+}
+
 static struct err *open_files(struct build *b)
 {
 	TRY(open_image(b->options, &b->options->binary, &b->binary));
@@ -147,7 +174,7 @@ static struct err *open_files(struct build *b)
 	TRY(check_pair(b));
 	b->code = b->binary ? b->binary : b->debug;
 	b->dwarf_file = has_dwarf(b->debug) ? b->debug : has_dwarf(b->binary) ? b->binary : NULL;
-	return NULL;
+	return open_supplement(b);
 }
 
 static struct err *load_task(void *context, size_t i, unsigned thread)
@@ -206,6 +233,21 @@ static struct err *load_sections(struct build *b)
 		return NULL;
 	}
 	return e;
+}
+
+/* All sections of the supplement; they are small, since the point of it is that they are shared. */
+static struct err *load_supplement(struct build *b, struct reader *readers)
+{
+	for (size_t i = 0; i < DWARF_SECTIONS; i++) {
+		const struct elffile_section *section = elffile_find(b->supplement, section_names[i]);
+		readers[i] = reader_init("", 0, elffile_big_endian(b->supplement), section_names[i]);
+		if (!section)
+			continue;
+		TRY(account_take(&b->account, elffile_load_bytes(section)));
+		b->supplement_bytes += elffile_load_bytes(section);
+		TRY(elffile_load(b->supplement, section, &readers[i]));
+	}
+	return NULL;
 }
 
 /* ---- units ---- */
@@ -272,12 +314,30 @@ static struct err *unit_task(void *context, size_t i, unsigned thread)
 	return NULL;
 }
 
-static struct dw_sections dwarf_sections(const struct build *b)
+static struct dw_sections dwarf_sections(const struct reader *r)
 {
-	const struct reader *r = b->readers;
-
 	return (struct dw_sections){.str = r[0], .line_str = r[1], .info = r[2], .abbrev = r[3], .line = r[4],
 		.str_offsets = r[5], .addr = r[6], .ranges = r[7], .rnglists = r[8]};
+}
+
+/* A damaged supplement is as good as none. */
+static struct err *read_supplement(struct build *b)
+{
+	struct reader readers[DWARF_SECTIONS];
+
+	if (!b->supplement)
+		return NULL;
+	struct err *e = load_supplement(b, readers);
+	if (e && (err_code(e) == ERR_FORMAT || err_code(e) == ERR_UNSUPPORTED)) {
+		note_reason(b, err_message(e));
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	struct dw_sections sections = dwarf_sections(readers);
+	TRY(dw_open(&b->supplement_dw, &sections, &b->runner, &b->account));
+	b->dw.supplement = &b->supplement_dw;
+	return NULL;
 }
 
 static void add_unit_stats(struct build *b)
@@ -302,7 +362,8 @@ static struct err *read_units(struct build *b)
 {
 	if (!b->dwarf_file || b->section_damage)
 		return NULL;
-	struct dw_sections sections = dwarf_sections(b);
+	TRY(read_supplement(b));
+	struct dw_sections sections = dwarf_sections(b->readers);
 	TRY(dw_open(&b->dw, &sections, &b->runner, &b->account));
 	b->unit_count = b->stats.units = b->dw.units.count;
 	TRY(account_take(&b->account, b->unit_count * sizeof(*b->units)));
@@ -325,6 +386,7 @@ static void release_units(struct build *b)
 	free(TAKE_PTR(b->tasks));
 	free(TAKE_PTR(b->task_starts));
 	dw_close(&b->dw);
+	dw_close(&b->supplement_dw);
 	for (unsigned s = 0; b->dwarf_file && s < DWARF_SECTIONS; s++)
 		if (s != SECTION_STR && s != SECTION_LINE_STR)
 			release_section(b, s);
@@ -405,6 +467,9 @@ static void release_inputs(struct build *b)
 		release_section(b, s);
 	elffile_close(TAKE_PTR(b->binary));
 	elffile_close(TAKE_PTR(b->debug));
+	elffile_close(TAKE_PTR(b->supplement));
+	account_give(&b->account, b->supplement_bytes);
+	b->supplement_bytes = 0;
 	b->dwarf_file = b->code = NULL;
 	err_free(TAKE_PTR(b->section_damage));
 }

@@ -39,6 +39,9 @@ enum build_phase {
 struct build_options {
 	struct build_image binary; /* what ran: may be stripped, may carry its own DWARF */
 	struct build_image debug;  /* its separate debug file; alone (no binary) it does too */
+	/* What the file with the DWARF names as its supplement (elffile_debugaltlink: dwz). Without it many functions have the ELF
+	 * symbol's name only, and inlined ones none. */
+	struct build_image supplement;
 	unsigned threads;	   /* 0 or 1: the calling thread only; more are started for the call. At most BUILD_THREADS_MAX */
 	/* Bytes that the build may hold beyond the images: inflated sections and its own arrays, the table not counted. 0: no
 	 * limit of its own. */
@@ -71,7 +74,8 @@ struct build_stats {
  * @param ret    the table is appended; untouched on failure
  * @param stats  filled on success; NULL: not wanted
  * @return NULL; ERR_FORMAT: not ELF, or damage that leaves nothing to use ("<image>: .debug_info+0x1f: what");
- *         ERR_MISMATCH: both images have a build ID, and they differ, or their machines do; ERR_NOT_FOUND: neither DWARF nor a function symbol;
+ *         ERR_MISMATCH: both images have a build ID, and they differ, or their machines do, or the supplement is not the one that
+ *         is named; ERR_NOT_FOUND: neither DWARF nor a function symbol;
  *         ERR_LIMIT: past memory_max or a named limit of work; ERR_UNSUPPORTED; ERR_INVALID: no image; ERR_NOMEM.
  * Thread: any; several builds may run at once.
  */

@@ -226,6 +226,101 @@ static bool try_link(struct search *search)
 	return has_real && (!has_given || strcmp(given, real) != 0) && try_link_in(search, real);
 }
 
+/* ---- supplements ---- */
+
+/* True when search->found is the supplement now; a file that is not is kept as the problem. */
+static bool try_supplement(struct search *search, const char *path)
+{
+	struct elf_mapping candidate CLEANUP(elf_mapping_deinit) = {0};
+	struct err *e = elf_mapping_open(path, &candidate);
+
+	if (e && is_absent(e)) {
+		err_free(e);
+		return false;
+	}
+	if (!e && !build_id_equal(elffile_build_id(candidate.elf), &search->build_id))
+		e = build_id_mismatch(search, &candidate, elffile_build_id(candidate.elf));
+	if (e) {
+		keep_problem(search, e);
+		return false;
+	}
+	search->found = candidate;
+	candidate = (struct elf_mapping){0};
+	return true;
+}
+
+/* The named path below @p dir and below every folder above it; an absolute one by itself at last. */
+static bool try_below(struct search *search, char *dir, const char *name)
+{
+	char path[PATH_MAX];
+
+	for (;;) {
+		int length = snprintf(path, sizeof(path), "%s%s%s", dir, name[0] == '/' ? "" : "/", name);
+		if ((size_t)length < sizeof(path) && try_supplement(search, path))
+			return true;
+		if (!dir[0] || name[0] != '/')
+			return false;
+		cut_to_dir(dir);
+	}
+}
+
+static bool try_supplement_dirs(struct search *search, const char *name)
+{
+	const char *dwz = strstr(name, "/.dwz/");
+	char hex[BUILD_ID_HEX_SIZE], path[PATH_MAX];
+
+	build_id_format(&search->build_id, hex);
+	for (size_t i = 0; i < search->dir_count; i++) {
+		int length = snprintf(path, sizeof(path), "%s/.build-id/%.2s/%s.debug", search->dirs[i], hex, hex + 2);
+		if (search->build_id.len > 1 && (size_t)length < sizeof(path) && try_supplement(search, path))
+			return true;
+		length = snprintf(path, sizeof(path), "%s%s", search->dirs[i], dwz ? dwz : "");
+		if (dwz && (size_t)length < sizeof(path) && try_supplement(search, path))
+			return true;
+	}
+	return false;
+}
+
+static struct err *find_supplement(struct search *search, const char *name)
+{
+	char given[PATH_MAX], real[PATH_MAX];
+	bool has_given = absolute_path(search->binary->path, given) != NULL;
+	bool has_real = realpath(search->binary->path, real) != NULL;
+
+	if (has_given)
+		cut_to_dir(given);
+	if (has_real)
+		cut_to_dir(real);
+	if ((has_given && try_below(search, given, name)) || (has_real && try_below(search, real, name)) ||
+		try_supplement_dirs(search, name)) {
+		err_free(TAKE_PTR(search->problem));
+		return NULL;
+	}
+	return search->problem;
+}
+
+struct err *supplement_find(const struct elf_mapping *file, const struct debug_file_search *options, struct elf_mapping *ret)
+{
+	const bool own_dirs = options && options->debug_dirs;
+	struct search search = {
+		.binary = file,
+		.dirs = own_dirs ? options->debug_dirs : default_dirs,
+		.dir_count = own_dirs ? options->debug_dir_count : ARRAY_SIZE(default_dirs),
+	};
+	const char *name = elffile_debugaltlink(file->elf, &search.build_id);
+
+	if (search.dir_count > DEBUG_FILE_DIRS_MAX)
+		return err_new(ERR_INVALID, "%zu debug directories, more than %d", search.dir_count, DEBUG_FILE_DIRS_MAX);
+	if (!name)
+		return NULL;
+	TRY(find_supplement(&search, name));
+	if (search.found.bytes)
+		*ret = search.found;
+	return NULL;
+}
+
+/* ---- all ---- */
+
 static struct err *find_named(struct search *search, const char *path)
 {
 	TRY(elf_mapping_open(path, &search->found));

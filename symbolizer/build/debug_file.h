@@ -37,6 +37,8 @@ struct debug_file_search {
 	size_t debug_dir_count;
 };
 
+/* ---- debug files ---- */
+
 /**
  * The separate debug file of @p binary.
  * @param search  NULL: defaults
@@ -46,6 +48,17 @@ struct debug_file_search {
  *         Reads the whole of a file found by link, for its CRC.
  */
 struct err *debug_file_find(const struct elf_mapping *binary, const struct debug_file_search *search, struct elf_mapping *ret)
+	MUST_USE;
+
+/**
+ * The supplement that @p file (a debug file, or a binary with its own DWARF) names (dwz). Looked for at the path that is named, from
+ * the file's folder if it is relative, and under each folder above the file (an unpacked package keeps the tree); then in each debug
+ * directory by build ID and as .dwz/<the end of the path>. What has another build ID is passed over.
+ * @param search  debug_dirs only; NULL: defaults
+ * @param ret     bytes NULL when none is named or found
+ * @return NULL; ERR_MISMATCH, ERR_FORMAT, ERR_OS, ERR_NOMEM as above. Any thread.
+ */
+struct err *supplement_find(const struct elf_mapping *file, const struct debug_file_search *search, struct elf_mapping *ret)
 	MUST_USE;
 
 #endif

@@ -4,7 +4,8 @@
  * attributes. Everything is offsets into the sections; nothing is allocated per DIE.
  *
  * After dw_open, which reads headers, abbreviations and unit DIEs, a struct dw is read-only: any thread may walk any unit,
- * and a reference from one unit into another (DW_FORM_ref_addr: LTO, dwz) is followed through dw_unit_at.
+ * and a reference from one unit into another (DW_FORM_ref_addr: LTO, dwz) is followed through dw_unit_at. A supplement (dwz's common
+ * file) is a second struct dw, of which nothing is walked.
  */
 #ifndef CAIRN_SYMBOLIZER_BUILD_DW_H
 #define CAIRN_SYMBOLIZER_BUILD_DW_H
@@ -120,6 +121,7 @@ struct dw_unit {
 
 struct dw {
 	struct dw_sections sections;
+	const struct dw *supplement; /* names and DIEs that this file shares with others (dwz); NULL: none */
 	struct account *account;
 	struct ARRAY_OF(struct dw_unit) units; /* by offset */
 	struct ARRAY_OF(struct dw_abbrevs) abbrevs;
@@ -146,7 +148,7 @@ struct err *dw_work(_Atomic uint64_t *done, uint64_t amount, uint64_t limit, con
 /**
  * Indexes the units of @p sections. A unit that is damaged keeps its place and carries why; so do the units after
  * one whose length is nonsense (there is one more entry then, for the rest of the section).
- * @param dw  zeroed; dw_close whatever the result
+ * @param dw  zeroed, but for its supplement (open, and closed later); dw_close whatever the result
  * @return NULL; ERR_LIMIT; ERR_NOMEM.
  */
 struct err *dw_open(struct dw *dw, const struct dw_sections *sections, const struct runner *runner, struct account *account) MUST_USE;
@@ -176,8 +178,13 @@ bool dw_address(const struct dw *dw, const struct dw_unit *unit, const struct dw
 bool dw_indexed_address(const struct dw *dw, const struct dw_unit *unit, uint64_t index, uint64_t *ret);
 /** True and the value of a constant-valued attribute. */
 bool dw_constant(const struct dw_value *value, uint64_t *ret);
-/** True and the offset in .debug_info of a reference within this file. */
+/* Set in a reference that leads into the supplement. */
+static const uint64_t DW_IN_SUPPLEMENT = (uint64_t)1 << 63;
+
+/** True and the offset in .debug_info of a reference within this file, or in the supplement's with DW_IN_SUPPLEMENT set. */
 bool dw_reference(const struct dw_value *value, uint64_t *ret);
+/** True for a reference or text that lies in a supplement. */
+bool dw_is_supplementary(const struct dw_value *value);
 
 /* [low, high) */
 struct dw_range {

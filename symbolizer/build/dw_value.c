@@ -58,8 +58,11 @@ const char *dw_text(const struct dw *dw, const struct dw_unit *unit, const struc
 		if (!table_entry(&dw->sections.str_offsets, unit->str_offsets_base, value->value, unit->offset_size, &offset))
 			return NULL;
 		return text_at(&dw->sections.str, offset);
+	case DW_FORM_strp_sup:
+	case DW_FORM_GNU_strp_alt:
+		return dw->supplement ? text_at(&dw->supplement->sections.str, value->value) : NULL;
 	default:
-		return NULL; /* in a supplementary file (dwz), or not a string */
+		return NULL; /* not a string */
 	}
 }
 
@@ -113,10 +116,29 @@ bool dw_reference(const struct dw_value *value, uint64_t *ret)
 	case DW_FORM_ref8:
 	case DW_FORM_ref_udata:
 	case DW_FORM_ref_addr:
-		*ret = value->value;
+		*ret = value->value & ~DW_IN_SUPPLEMENT;
+		return true;
+	case DW_FORM_ref_sup4:
+	case DW_FORM_ref_sup8:
+	case DW_FORM_GNU_ref_alt:
+		*ret = value->value | DW_IN_SUPPLEMENT;
 		return true;
 	default:
-		return false; /* in a type unit or a supplementary file */
+		return false; /* in a type unit */
+	}
+}
+
+bool dw_is_supplementary(const struct dw_value *value)
+{
+	switch (value->form) {
+	case DW_FORM_ref_sup4:
+	case DW_FORM_ref_sup8:
+	case DW_FORM_GNU_ref_alt:
+	case DW_FORM_strp_sup:
+	case DW_FORM_GNU_strp_alt:
+		return true;
+	default:
+		return false;
 	}
 }
 

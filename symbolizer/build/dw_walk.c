@@ -8,7 +8,7 @@
  * or a descendant has code: 5 of 6 subprograms are declarations or were discarded by the linker.
  *
  * Names: DW_AT_linkage_name, else DW_AT_name, each taken from the first DIE that has it along DW_AT_specification and
- * DW_AT_abstract_origin, in whatever unit that is. Calls of one function share the origin, so functions are kept by its offset.
+ * DW_AT_abstract_origin, in whatever unit that is, of this file or its supplement (dwz). Calls of one function share the origin, so functions are kept by its offset.
  *
  * Source: DWARF 5, 3.3.
  */
@@ -40,8 +40,8 @@ static const char *take_name(const struct dw *dw, const struct dw_unit *unit, co
 {
 	const char *text = dw_text(dw, unit, value);
 
-	/* Names in a supplementary file are no damage. */
-	bool elsewhere = value->form == DW_FORM_GNU_strp_alt || value->form == DW_FORM_strp_sup;
+	/* That there is no supplement is told once for the whole file. */
+	bool elsewhere = !dw->supplement && dw_is_supplementary(value);
 	if (!text && !elsewhere)
 		note_damage(walk, err_new(ERR_FORMAT, "%s+0x%" PRIx64 ": a name of the unit there leads nowhere (form 0x%x, 0x%" PRIx64 ")",
 			dw->sections.info.place, unit->offset, value->form, value->value));
@@ -83,14 +83,36 @@ static bool read_die_at(const struct dw *dw, const struct dw_unit *unit, uint64_
 	return !r.failed;
 }
 
-/* Pushes where a DIE refers to: what is pushed last is looked at first, so the specification goes before the origin. */
-static size_t push_references(const struct dw_die *die, uint64_t *pending, size_t count)
+/*
+ * Pushes where a DIE refers to: what is pushed last is looked at first, so the specification goes before the origin.
+ * @p within: DW_IN_SUPPLEMENT when the DIE lies there, where every reference stays.
+ */
+static size_t push_references(const struct dw_die *die, uint64_t within, uint64_t *pending, size_t count)
 {
-	if (dw_has(die, DW_SLOT_ORIGIN) && count < DW_ORIGIN_MAX)
-		count += dw_reference(&die->values[DW_SLOT_ORIGIN], &pending[count]);
-	if (dw_has(die, DW_SLOT_SPECIFICATION) && count < DW_ORIGIN_MAX)
-		count += dw_reference(&die->values[DW_SLOT_SPECIFICATION], &pending[count]);
+	static const enum dw_slot slots[] = {DW_SLOT_ORIGIN, DW_SLOT_SPECIFICATION};
+
+	for (size_t i = 0; i < ARRAY_SIZE(slots); i++)
+		if (dw_has(die, slots[i]) && count < DW_ORIGIN_MAX && dw_reference(&die->values[slots[i]], &pending[count]))
+			pending[count++] |= within;
 	return count;
+}
+
+/* One DIE of a chain of origins, looked up. */
+struct place {
+	const struct dw *dw; /* this file's or its supplement's */
+	const struct dw_unit *unit;
+};
+
+static bool find_place(const struct dw *dw, const struct dw_unit *home, uint64_t at, struct place *ret)
+{
+	uint64_t offset = at & ~DW_IN_SUPPLEMENT;
+
+	ret->dw = at & DW_IN_SUPPLEMENT ? dw->supplement : dw;
+	if (ret->dw == dw && offset >= home->die_offset && offset < home->end)
+		ret->unit = home;
+	else
+		ret->unit = ret->dw ? dw_unit_at(ret->dw, offset) : NULL;
+	return ret->unit != NULL;
 }
 
 /* Follows references from @p offset, or from @p first when it is not NULL. Cycles end at DW_ORIGIN_MAX DIEs. */
@@ -103,18 +125,21 @@ static void resolve(const struct dw *dw, const struct dw_unit *home, const struc
 
 	if (first) {
 		gather(dw, home, home, first, naming, walk);
-		count = push_references(first, pending, 0);
+		count = push_references(first, 0, pending, 0);
 	}
 	for (unsigned visited = 0; count > 0 && !is_complete(naming); visited++) {
-		uint64_t at = pending[--count];
-		const struct dw_unit *unit = at >= home->die_offset && at < home->end ? home : dw_unit_at(dw, at);
-		if (visited == DW_ORIGIN_MAX || !unit || !read_die_at(dw, unit, at, &die)) {
-			note_damage(walk, err_new(ERR_FORMAT, "%s+0x%" PRIx64 ": %s", dw->sections.info.place, at,
+		uint64_t at = pending[--count], die_offset = at & ~DW_IN_SUPPLEMENT;
+		struct place place;
+		if ((at & DW_IN_SUPPLEMENT) && !dw->supplement)
+			continue;
+		bool found = find_place(dw, home, at, &place);
+		if (visited == DW_ORIGIN_MAX || !found || !read_die_at(place.dw, place.unit, die_offset, &die)) {
+			note_damage(walk, err_new(ERR_FORMAT, "%s+0x%" PRIx64 ": %s", place.dw->sections.info.place, die_offset,
 				visited == DW_ORIGIN_MAX ? "a cycle of origins" : "a reference leads here, where nothing is"));
 			return;
 		}
-		gather(dw, unit, home, &die, naming, walk);
-		count = push_references(&die, pending, count);
+		gather(place.dw, place.unit, home, &die, naming, walk);
+		count = push_references(&die, at & DW_IN_SUPPLEMENT, pending, count);
 	}
 }
 
@@ -147,7 +172,7 @@ static struct err *function_of(struct dw *dw, const struct dw_unit *unit, const 
 	struct naming naming = {.linkage_name = NULL};
 	uint64_t pending[DW_ORIGIN_MAX], known;
 
-	if ((die->present & own) || both || push_references(die, pending, 0) == 0) {
+	if ((die->present & own) || both || push_references(die, 0, pending, 0) == 0) {
 		resolve(dw, unit, die, 0, &naming, walk);
 		return add_function(dw, &naming, walk, ret);
 	}

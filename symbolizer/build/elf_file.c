@@ -494,6 +494,33 @@ static struct err *read_altlink(struct elffile *file)
 	return NULL;
 }
 
+/* .debug_sup (DWARF 5, 7.3.6): version, whether this is the supplement, the other one's path, a checksum that both carry. */
+static struct err *read_debug_sup(struct elffile *file)
+{
+	const struct elffile_section *section = elffile_find(file, ".debug_sup");
+
+	if (!section || section->stored_size == 0 || section->codec != CODEC_NONE || file->altlink)
+		return NULL;
+	struct reader r = reader_init(file->bytes + section->foff, section->stored_size, file->big_endian, file->name);
+	uint16_t version = reader_u16(&r);
+	bool is_supplement = reader_u8(&r) != 0;
+	const char *name = reader_text(&r, NULL);
+	uint64_t len = reader_uleb(&r);
+	struct build_id id = {.len = (uint8_t)(len <= BUILD_ID_MAX ? len : 0)};
+	const uint8_t *bytes = reader_bytes(&r, id.len);
+	if (r.failed || version != 5 || len == 0 || len > BUILD_ID_MAX)
+		return section_error(file, section, ERR_FORMAT, "not a path and a checksum");
+	memcpy(id.bytes, bytes, id.len);
+	if (is_supplement) {
+		if (file->build_id.len == 0)
+			file->build_id = id;
+		return NULL;
+	}
+	file->altlink = name;
+	file->altlink_id = id;
+	return NULL;
+}
+
 static struct err *read_image(struct elffile *file)
 {
 	struct section_table table = {0};
@@ -507,7 +534,8 @@ static struct err *read_image(struct elffile *file)
 	TRY(find_code(file));
 	TRY(read_build_id(file));
 	TRY(read_debuglink(file));
-	return read_altlink(file);
+	TRY(read_altlink(file));
+	return read_debug_sup(file);
 }
 
 struct err *elffile_open(const void *bytes, size_t len, const char *name, const struct elffile_limits *limits,

@@ -117,7 +117,10 @@ bool elffile_is_code(const struct elffile *file, uint64_t vaddr);
 /** The GNU build ID; len 0 when there is none. Notes of sections are preferred: a debug file's PT_NOTE may point nowhere. */
 const struct build_id *elffile_build_id(const struct elffile *file);
 struct elffile_debuglink elffile_debuglink(const struct elffile *file);
-/** The name in .gnu_debugaltlink (dwz) and the build ID of the file it means; NULL: none. Borrowed. */
+/**
+ * The supplement (dwz) that the file names in .gnu_debugaltlink or DWARF 5's .debug_sup, and the build ID or checksum of that file;
+ * NULL: none. Borrowed. A supplement of DWARF 5 without a build ID has its checksum as one.
+ */
 const char *elffile_debugaltlink(const struct elffile *file, struct build_id *ret);
 /** The PT_LOAD table of the image; meant for runtime files only. */
 struct err *elffile_load_segments(const struct elffile *file, struct load_segments *ret) MUST_USE;

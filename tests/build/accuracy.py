@@ -17,16 +17,23 @@ from llvm_chains import Symbols, chains, judge, symbolize, without_symbols
 # Where llvm-symbolizer cannot judge the file itself: the file with the same code to ask instead, or None.
 ORACLES = {
     "c-gcc-zlib-gnu": "c-gcc-dw5-O2",  # it reads no .zdebug sections
+    "dwz-alone": "stl-gcc-O2",
     "rust-low": None,  # it takes dropped code at [0, size) for code at these addresses
 }
+# What dwz made of a fixture has that fixture's code; llvm-symbolizer reads no supplements.
+DWZ = "dwz-", "dwz4-", "dwzsup-"
 # A relocatable file is judged by its linked copy (fixtures/link_as_laid_out).
 LAID_OUT = ".o", ".linked"
 SHOWN = int(os.environ.get("SHOWN", "5"))
 
 
+def origin(name):
+    return next((name.removeprefix(prefix) for prefix in DWZ if name.startswith(prefix)), None)
+
+
 def compare(program, folder, name, debug):
     path = os.path.join(folder, name)
-    oracle = os.path.join(folder, ORACLES.get(name, debug or name))
+    oracle = os.path.join(folder, ORACLES.get(name) or origin(name) or debug or name)
     if name.endswith(LAID_OUT[0]):
         path_of_symbols = oracle = oracle.removesuffix(LAID_OUT[0]) + LAID_OUT[1]
     else:

@@ -34,6 +34,7 @@ static struct err *run(char **argv)
 {
 	struct elf_mapping binary CLEANUP(elf_mapping_deinit) = {0};
 	struct elf_mapping debug CLEANUP(elf_mapping_deinit) = {0};
+	struct elf_mapping supplement CLEANUP(elf_mapping_deinit) = {0};
 	struct buf bytes CLEANUP(buf_deinit) = {0};
 	struct table table;
 	uint64_t total = 0;
@@ -42,9 +43,11 @@ static struct err *run(char **argv)
 	TRY(elf_mapping_open(argv[1], &binary));
 	if (strcmp(argv[2], "-") != 0)
 		TRY(elf_mapping_open(argv[2], &debug));
+	TRY(supplement_find(debug.bytes ? &debug : &binary, NULL, &supplement));
 	const struct build_options options = {
 		.binary = {.bytes = binary.bytes, .len = binary.len, .name = binary.path},
 		.debug = {.bytes = debug.bytes, .len = debug.len, .name = debug.path},
+		.supplement = {.bytes = supplement.bytes, .len = supplement.len, .name = supplement.path},
 	};
 	TRY(build_table(&options, &bytes, NULL));
 	TRY(table_open(bytes.data, bytes.len, &table));

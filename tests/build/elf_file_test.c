@@ -538,3 +538,41 @@ Test(elffile_open, refuses_a_compressed_section_without_its_header)
 	image_finish(&m);
 	expect_refused(&m, ERR_FORMAT, "section 1 (.debug_info): too short for its compression header");
 }
+
+/* .debug_sup of DWARF 5: version, is_supplementary, path, checksum. */
+static void make_sup(struct elf_image *m, const char *bytes, size_t len)
+{
+	image_begin(m, true, false);
+	image_section(m, ".debug_sup", SHT_PROGBITS, 0, 0, bytes, len);
+	image_finish(m);
+}
+
+Test(elffile_debugaltlink, reads_debug_sup_of_both_sides)
+{
+	struct elf_image m;
+	struct build_id id;
+
+	make_sup(&m, "\5\0\0a.sup\0\2\xab\xcd", 12);
+	struct elffile *file CLEANUP(elffile_closep) = must_open(&m);
+	cr_expect_str_eq(elffile_debugaltlink(file, &id), "a.sup");
+	cr_expect(id.len == 2 && id.bytes[0] == 0xab && id.bytes[1] == 0xcd);
+	cr_expect_eq(elffile_build_id(file)->len, 0);
+	make_sup(&m, "\5\0\1\0\2\xab\xcd", 7);
+	struct elffile *common CLEANUP(elffile_closep) = must_open(&m);
+	cr_expect_null(elffile_debugaltlink(common, &id));
+	cr_expect_eq(elffile_build_id(common)->len, 2);
+}
+
+Test(elffile_debugaltlink, refuses_a_damaged_debug_sup)
+{
+	static const struct {
+		const char *bytes;
+		size_t len;
+	} damaged[] = {{"\5\0\0a.sup", 8}, {"\6\0\0a\0\2\xab\xcd", 8}, {"\5\0\0a\0\0", 6}, {"\5\0\0a\0\xff\1", 7}, {"\5\0\0a\0\4\1", 7}};
+	struct elf_image m;
+
+	for (size_t i = 0; i < ARRAY_SIZE(damaged); i++) {
+		make_sup(&m, damaged[i].bytes, damaged[i].len);
+		expect_refused(&m, ERR_FORMAT, "not a path and a checksum");
+	}
+}

@@ -1,34 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /* From an ELF image to a table with one thread and little memory; the table that comes out must be sound. The input is the image. */
-#include "symbolizer/build/build.h"
-#include "symbolizer/table/table.h"
-
-#include <stdlib.h>
+#include "tests/fuzz/build_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct build_options options = {.binary = {.bytes = data, .len = size, .name = "fuzz"}, .threads = 1, .memory_max = 32 << 20};
-	static struct table_frame frames[TABLE_MAX_DEPTH];
-	struct buf bytes CLEANUP(buf_deinit) = {0};
-	struct build_stats stats;
-	struct table table;
 
-	struct err *e = build_table(&options, &bytes, &stats);
-	if (e) {
-		/* A table that the writer refuses is a mistake of the builder. */
-		if (err_code(e) == ERR_INVALID || err_code(e) == ERR_INTERNAL || err_code(e) == ERR_CORRUPT || bytes.len != 0)
-			abort();
-		err_free(e);
-		return 0;
-	}
-	if (table_open(bytes.data, bytes.len, &table) || table_verify(&table))
-		abort();
-	struct table_info info;
-	table_info(&table, &info);
-	uint64_t step = (info.high_vaddr - info.low_vaddr) / 64 + 1;
-	for (uint64_t i = 0, vaddr = info.low_vaddr; i < 64 && vaddr < info.high_vaddr; i++, vaddr += step)
-		(void)table_lookup(&table, vaddr, frames, TABLE_MAX_DEPTH);
+	build_check(&options);
 	return 0;
 }

@@ -169,3 +169,23 @@ Test(worker_elf, the_same_file_gives_the_same_bytes_with_one_thread_or_four)
 	cr_assert_eq(first.results[0].table_len, seen.results[0].table_len);
 	cr_assert_arr_eq(first.results[0].table, seen.results[0].table, seen.results[0].table_len);
 }
+
+Test(worker_elf, a_file_whose_names_lie_in_a_supplement_asks_for_it)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("cp sample one && cp sample two && dwz -m common.dwz -r one two");
+	struct spawn_report report = run_elf("one", NULL, &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_NEEDS, "%s: %s", spawn_outcome_name(report.outcome), report.reason);
+	cr_expect_str_eq(report.needs.name, "common.dwz");
+	cr_expect_eq(report.needs.build_id.len, 20);
+	cr_expect_eq(seen.count, 0);
+	report = run_supplement("one", "common.dwz", &limits, &seen);
+	expect_done(&report, 1);
+	expect_frame(&seen.results[0], "sample_inner", true);
+	cr_expect_null(strstr(seen.results[0].facts.stats, "not here"), "%s", seen.results[0].facts.stats);
+	report = run_supplement("one", "sample", &limits, &seen);
+	expect_failed(&report, "needs the supplement with build ID");
+	report = run_supplement("sample", "common.dwz", &limits, &seen); /* asks for none: not looked at */
+	expect_done(&report, 1);
+}

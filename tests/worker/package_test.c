@@ -261,3 +261,24 @@ Test(worker_package, too_many_entries_and_too_many_elf_files_are_refused)
 	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
 	cr_assert_eq(seen.skipped, 3);
 }
+
+/* As Debian's -dbg packages have it. */
+Test(worker_package, debug_files_find_their_supplement_in_the_package)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("cp sample one && cp sample two && dwz -m common.dwz -M /usr/lib/debug/.dwz/x86_64-linux-gnu/x.debug one two && "
+		  "objcopy --only-keep-debug one root/usr/lib/debug/.build-id/ab/cdef.debug && mkdir -p root/usr/lib/debug/.dwz/x86_64-linux-gnu && "
+		  "cp common.dwz root/usr/lib/debug/.dwz/x86_64-linux-gnu/x.debug && rm root/usr/bin/* && "
+		  "dpkg-deb --root-owner-group -b root x.deb >/dev/null");
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 1);
+	cr_expect_eq(seen.skipped, 0, "%s", seen.skipped_text);
+	cr_expect_null(strstr(seen.results[0].facts.stats, "not here"), "%s", seen.results[0].facts.stats);
+	run_shell("rm -r root/usr/lib/debug/.dwz && dpkg-deb --root-owner-group -b root x.deb >/dev/null");
+	report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 1);
+	cr_expect_not_null(strstr(seen.results[0].facts.stats, "x.debug, which is not here"), "%s", seen.results[0].facts.stats);
+}

@@ -103,19 +103,30 @@ static int open_input(const char *path)
 	return fd;
 }
 
-struct spawn_report run_elf(const char *binary, const char *debug, const struct spawn_limits *limits, struct run_seen *seen)
+static struct spawn_report run_two(const char *binary, const char *other, enum spawn_input_kind kind, const struct spawn_limits *limits,
+	struct run_seen *seen)
 {
 	struct spawn_input inputs[2] = {0};
 	size_t count = 0;
 
 	if (binary)
 		inputs[count++] = (struct spawn_input){SPAWN_BINARY, open_input(binary)};
-	if (debug)
-		inputs[count++] = (struct spawn_input){SPAWN_DEBUG, open_input(debug)};
+	if (other)
+		inputs[count++] = (struct spawn_input){kind, open_input(other)};
 	struct spawn_report report = run(inputs, count, -1, limits, seen);
 	for (size_t i = 0; i < count; i++)
 		(void)close(inputs[i].fd);
 	return report;
+}
+
+struct spawn_report run_elf(const char *binary, const char *debug, const struct spawn_limits *limits, struct run_seen *seen)
+{
+	return run_two(binary, debug, SPAWN_DEBUG, limits, seen);
+}
+
+struct spawn_report run_supplement(const char *binary, const char *supplement, const struct spawn_limits *limits, struct run_seen *seen)
+{
+	return run_two(binary, supplement, SPAWN_SUPPLEMENT, limits, seen);
 }
 
 struct spawn_report run_package(const char *package, const struct spawn_limits *limits, struct run_seen *seen)

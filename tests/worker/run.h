@@ -27,6 +27,7 @@ void run_shell(const char *command);
 struct spawn_limits run_limits(void);
 /** @p debug NULL: none. */
 struct spawn_report run_elf(const char *binary, const char *debug, const struct spawn_limits *limits, struct run_seen *seen);
+struct spawn_report run_supplement(const char *binary, const char *supplement, const struct spawn_limits *limits, struct run_seen *seen);
 struct spawn_report run_package(const char *package, const struct spawn_limits *limits, struct run_seen *seen);
 
 #endif
