@@ -31,6 +31,7 @@
 #include "symbolizer/build/elf_file.h"
 
 #include "base/arena.h"
+#include "symbolizer/build/elf_links.h"
 #include "symbolizer/build/relocatable.h"
 
 #include <elf.h>
@@ -79,10 +80,7 @@ struct elffile {
 	size_t section_count;
 	struct elffile_range *code;
 	size_t code_count;
-	struct build_id build_id;
-	struct elffile_debuglink debuglink;
-	const char *altlink;
-	struct build_id altlink_id;
+	struct elf_links links;
 	struct arena arena; /* under mutex once the file is open */
 
 	pthread_mutex_t mutex;
@@ -412,115 +410,6 @@ static struct err *find_code(struct elffile *file)
 	return NULL;
 }
 
-/* The GNU build ID among the notes of one section (gABI "Note Section"); a damaged note ends the search. */
-static bool find_build_id(const struct elffile *file, const struct elffile_section *section, struct build_id *ret)
-{
-	struct reader r = reader_init(file->bytes + section->foff, section->stored_size, file->big_endian, file->name);
-
-	while (reader_left(&r) >= 12) {
-		uint32_t name_len = reader_u32(&r);
-		uint32_t desc_len = reader_u32(&r);
-		uint32_t type = reader_u32(&r);
-		const uint8_t *name = reader_bytes(&r, name_len);
-		reader_skip(&r, -name_len & 3);
-		const uint8_t *desc = reader_bytes(&r, desc_len);
-
-		if (!name || !desc)
-			return false;
-		if (type == NT_GNU_BUILD_ID && name_len == 4 && memcmp(name, "GNU", 4) == 0 && desc_len > 0 &&
-			desc_len <= BUILD_ID_MAX) {
-			ret->len = (uint8_t)desc_len;
-			memcpy(ret->bytes, desc, desc_len);
-			return true;
-		}
-		reader_skip(&r, -desc_len & 3);
-	}
-	return false;
-}
-
-static struct err *read_build_id(struct elffile *file)
-{
-	for (size_t i = 1; i < file->section_count; i++) {
-		const struct elffile_section *section = &file->sections[i];
-
-		if (section->type == SHT_NOTE && section->codec == CODEC_NONE &&
-			find_build_id(file, section, &file->build_id))
-			return NULL;
-	}
-	if (file->section_count > 0)
-		return NULL;
-	struct elf_ids ids = {0};
-	TRY(build_id_from_elf(file->bytes, file->len, file->name, &ids));
-	file->build_id = ids.gnu;
-	return NULL;
-}
-
-/* .gnu_debuglink: a file name, NUL, up to the next multiple of 4, CRC. One with a directory in it is refused. */
-static struct err *read_debuglink(struct elffile *file)
-{
-	const struct elffile_section *section = elffile_find(file, ".gnu_debuglink");
-
-	if (!section || section->stored_size == 0 || section->codec != CODEC_NONE)
-		return NULL;
-	struct reader r = reader_init(file->bytes + section->foff, section->stored_size, file->big_endian, file->name);
-	size_t name_len = 0;
-	const char *name = reader_text(&r, &name_len);
-	reader_skip(&r, -reader_offset(&r) & 3);
-	uint32_t crc = reader_u32(&r);
-	if (r.failed)
-		return section_error(file, section, ERR_FORMAT, "truncated");
-	if (name_len == 0 || name_len > NAME_MAX || memchr(name, '/', name_len) || strcmp(name, ".") == 0 ||
-		strcmp(name, "..") == 0)
-		return section_error(file, section, ERR_FORMAT, "not a file name");
-	file->debuglink = (struct elffile_debuglink){.name = name, .crc = crc};
-	return NULL;
-}
-
-/* .gnu_debugaltlink: a path, NUL, the build ID of that file. */
-static struct err *read_altlink(struct elffile *file)
-{
-	const struct elffile_section *section = elffile_find(file, ".gnu_debugaltlink");
-
-	if (!section || section->stored_size == 0 || section->codec != CODEC_NONE)
-		return NULL;
-	struct reader r = reader_init(file->bytes + section->foff, section->stored_size, file->big_endian, file->name);
-	const char *name = reader_text(&r, NULL);
-	size_t id_len = reader_left(&r);
-	if (!name || id_len == 0 || id_len > BUILD_ID_MAX)
-		return section_error(file, section, ERR_FORMAT, "not a path and a build ID");
-	file->altlink = name;
-	file->altlink_id.len = (uint8_t)id_len;
-	memcpy(file->altlink_id.bytes, r.pos, id_len);
-	return NULL;
-}
-
-/* .debug_sup (DWARF 5, 7.3.6): version, whether this is the supplement, the other one's path, a checksum that both carry. */
-static struct err *read_debug_sup(struct elffile *file)
-{
-	const struct elffile_section *section = elffile_find(file, ".debug_sup");
-
-	if (!section || section->stored_size == 0 || section->codec != CODEC_NONE || file->altlink)
-		return NULL;
-	struct reader r = reader_init(file->bytes + section->foff, section->stored_size, file->big_endian, file->name);
-	uint16_t version = reader_u16(&r);
-	bool is_supplement = reader_u8(&r) != 0;
-	const char *name = reader_text(&r, NULL);
-	uint64_t len = reader_uleb(&r);
-	struct build_id id = {.len = (uint8_t)(len <= BUILD_ID_MAX ? len : 0)};
-	const uint8_t *bytes = reader_bytes(&r, id.len);
-	if (r.failed || version != 5 || len == 0 || len > BUILD_ID_MAX)
-		return section_error(file, section, ERR_FORMAT, "not a path and a checksum");
-	memcpy(id.bytes, bytes, id.len);
-	if (is_supplement) {
-		if (file->build_id.len == 0)
-			file->build_id = id;
-		return NULL;
-	}
-	file->altlink = name;
-	file->altlink_id = id;
-	return NULL;
-}
-
 static struct err *read_image(struct elffile *file)
 {
 	struct section_table table = {0};
@@ -532,10 +421,7 @@ static struct err *read_image(struct elffile *file)
 	if (file->type == ET_REL)
 		TRY(relocatable_lay_out(file->sections, file->section_count, file->name));
 	TRY(find_code(file));
-	TRY(read_build_id(file));
-	TRY(read_debuglink(file));
-	TRY(read_altlink(file));
-	return read_debug_sup(file);
+	return elf_links_read(file, &file->links);
 }
 
 struct err *elffile_open(const void *bytes, size_t len, const char *name, const struct elffile_limits *limits,
@@ -800,18 +686,18 @@ bool elffile_is_code(const struct elffile *file, uint64_t vaddr)
 
 const struct build_id *elffile_build_id(const struct elffile *file)
 {
-	return &file->build_id;
+	return &file->links.build_id;
 }
 
 struct elffile_debuglink elffile_debuglink(const struct elffile *file)
 {
-	return file->debuglink;
+	return file->links.debuglink;
 }
 
 const char *elffile_debugaltlink(const struct elffile *file, struct build_id *ret)
 {
-	*ret = file->altlink_id;
-	return file->altlink;
+	*ret = file->links.altlink_id;
+	return file->links.altlink;
 }
 
 struct err *elffile_load_segments(const struct elffile *file, struct load_segments *ret)
