@@ -159,6 +159,7 @@ static struct err *metrics(struct call *call, struct net_reply *reply)
 	write_pool(&page, "questions", api->questions);
 	write_pool(&page, "uploads", api->uploads);
 	write_store(&page, &stat);
+	api_agent_metrics_write(&api->agent_counters, api->agents, &page);
 	if (api->options.ingest)
 		write_ingest(&page, api->options.ingest);
 	if (api->server)

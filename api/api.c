@@ -16,6 +16,7 @@ static const struct net_route routes[] = {
 	{NET_DELETE, "/v1/uploads/{id}", upload_abort_on_head, "upload_abort"},
 	{NET_POST, "/v1/uploads/{id}/finish", upload_finish_on_head, "upload_finish"},
 	{NET_GET, "/v1/jobs/{id}", job_on_head, "job"},
+	{NET_GET, "/v1/agents", agents_on_head, "agents"},
 	{NET_GET, "/healthz", healthz_on_head, "healthz"},
 	{NET_GET, "/readyz", readyz_on_head, "readyz"},
 	{NET_GET, "/metrics", metrics_on_head, "metrics"},
@@ -25,13 +26,13 @@ static const struct net_route routes[] = {
 static const struct net_grpc_method grpc_methods[] = {
 	{.path = "/cairn.v1.Symbolizer/Symbolize", .on_open = symbolize_on_open, CALL_GRPC_UNARY},
 };
-_Static_assert(ARRAY_SIZE(grpc_methods) <= API_GRPC_METHODS_MAX, "struct api has room for them");
+_Static_assert(ARRAY_SIZE(grpc_methods) < API_GRPC_METHODS_MAX, "struct api has room for them");
 
 /* A gRPC path with another content type: the protocol wants 415, where the router would only know of no such path. */
-static bool is_grpc_path(const struct net_request *request)
+static bool is_grpc_path(const struct api *api, const struct net_request *request)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(grpc_methods); i++) {
-		if (strcmp(net_request_path(request), grpc_methods[i].path) == 0)
+	for (size_t i = 0; i < api->grpc_method_count; i++) {
+		if (strcmp(net_request_path(request), api->grpc_methods[i].path) == 0)
 			return true;
 	}
 	return false;
@@ -43,7 +44,7 @@ static void on_head(struct net_request *request, void *user)
 
 	if (net_grpc_is(request))
 		net_grpc_dispatch(api->grpc_methods, api->grpc_method_count, request, api);
-	else if (is_grpc_path(request))
+	else if (is_grpc_path(api, request))
 		net_request_error(request, 415, "unsupported_media_type", "Content-Type must be application/grpc");
 	else
 		net_route_dispatch(routes, ARRAY_SIZE(routes), request, user);
@@ -92,11 +93,14 @@ struct err *api_create(const struct api_options *options, struct api **ret)
 		api->grpc_methods[i].message_max = api->options.limit_message;
 	}
 	api->grpc_method_count = ARRAY_SIZE(grpc_methods);
+	api->grpc_methods[api->grpc_method_count++] = api_agent_stream_method; /* with a limit of its own */
 	(void)pthread_mutex_init(&api->lock, NULL);
 	api->symbolizers = calloc(api->options.threads, sizeof(struct api_symbolizer *));
 	api->finished = calloc(API_FINISHED_KEPT, sizeof(*api->finished));
 	if (!api->symbolizers || !api->finished)
 		e = err_nomem();
+	if (!e)
+		e = api_agents_create(&api->agents);
 	if (!e)
 		e = net_pool_create("question", api->options.threads, api->options.queue, &api->questions);
 	if (!e)
@@ -137,6 +141,7 @@ void api_destroy(struct api *api)
 	for (size_t i = 0; api->finished && i < API_FINISHED_KEPT; i++)
 		free(api->finished[i].upload);
 	free(api->finished);
+	api_agents_destroy(api->agents);
 	(void)pthread_mutex_destroy(&api->lock);
 	free(api);
 }

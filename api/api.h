@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 struct ingest;
+struct samples;
 struct store;
 struct api;
 
@@ -22,6 +23,7 @@ struct api;
 struct api_options {
 	struct store *store;
 	struct ingest *ingest; /* may be NULL: jobs then show no live progress */
+	struct samples *samples; /* may be NULL: profiles are then neither taken nor shown */
 	uint32_t threads;      /* for questions: one a CPU */
 	uint32_t upload_threads; /* 4 */
 	uint32_t queue;	       /* waiting questions, and waiting upload calls: 1024 */

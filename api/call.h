@@ -5,6 +5,7 @@
 #ifndef CAIRN_API_CALL_H
 #define CAIRN_API_CALL_H
 
+#include "api/agent_stream.h"
 #include "api/api.h"
 #include "api/metrics.h"
 #include "api/symbolize_request.h"
@@ -32,6 +33,8 @@ struct api {
 	struct net_grpc_method grpc_methods[API_GRPC_METHODS_MAX]; /* with limit_message */
 	size_t grpc_method_count;
 	struct api_metrics metrics;
+	struct api_agents *agents;
+	struct api_agent_counters agent_counters;
 	_Atomic bool draining;
 	pthread_mutex_t lock; /* symbolizers, finished */
 	struct api_symbolizer **symbolizers; /* idle ones; at most one a question thread */
@@ -115,6 +118,7 @@ void upload_get_on_head(struct net_request *request, void *user);
 void upload_chunk_on_head(struct net_request *request, void *user);
 void upload_finish_on_head(struct net_request *request, void *user);
 void upload_abort_on_head(struct net_request *request, void *user);
+void agents_on_head(struct net_request *request, void *user);
 void healthz_on_head(struct net_request *request, void *user);
 void readyz_on_head(struct net_request *request, void *user);
 void metrics_on_head(struct net_request *request, void *user);

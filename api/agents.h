@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Who sends: what agents say of themselves, kept in memory for GET /v1/agents. An agent is known by the instance of its hello;
+ * when cairnd starts again the list is empty until they come back. Any thread.
+ */
+#ifndef CAIRN_API_AGENTS_H
+#define CAIRN_API_AGENTS_H
+
+#include "base/buf.h"
+#include "profiles/stream.h"
+
+enum {
+	API_AGENTS_MAX = 4096, /* past it the one that was away longest is forgotten; when none is away, new ones are not listed */
+	API_AGENT_TEXT_SIZE = 128, /* longer ones are cut */
+	API_AGENT_LOSSES_MAX = 16, /* reasons; more are added up as "other" */
+};
+
+struct api_agents;
+/* One agent in the list; good until api_agents_left. */
+struct api_agent;
+
+struct err *api_agents_create(struct api_agents **ret) MUST_USE;
+/** NULL is fine. */
+void api_agents_destroy(struct api_agents *agents);
+
+/** A stream of an agent has begun. NULL when it is not listed: the other functions take that. @p peer: its address. */
+struct api_agent *api_agents_came(struct api_agents *agents, const struct agent_hello *hello, const char *peer);
+void api_agents_left(struct api_agents *agents, struct api_agent *agent);
+void api_agents_status(struct api_agents *agents, struct api_agent *agent, const struct agent_status *status);
+/** @p samples more are durable. */
+void api_agents_samples(struct api_agents *agents, struct api_agent *agent, uint64_t samples);
+
+/** A sender of OTLP profiles, known by its host (NULL: its address @p peer) and the name of its instrumentation scope. */
+void api_agents_otlp(struct api_agents *agents, const char *peer, struct samples_text host, struct samples_text version, uint64_t samples);
+
+/** How many have a stream now, and all that are listed. */
+void api_agents_count(struct api_agents *agents, uint64_t *connected_ret, uint64_t *listed_ret);
+/** {"agents":[..]}, the last seen first. */
+struct err *api_agents_write(struct api_agents *agents, struct buf *ret) MUST_USE;
+
+#endif
