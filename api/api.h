@@ -16,6 +16,7 @@
 
 struct ingest;
 struct samples;
+struct sources;
 struct store;
 struct api;
 
@@ -24,6 +25,7 @@ struct api_options {
 	struct store *store;
 	struct ingest *ingest; /* may be NULL: jobs then show no live progress */
 	struct samples *samples; /* may be NULL: profiles are then neither taken nor shown */
+	struct sources *sources; /* may be NULL: nobody is asked for what is not known */
 	uint32_t threads;      /* for questions: one a CPU */
 	uint32_t upload_threads; /* 4 */
 	uint32_t queue;	       /* waiting questions, and waiting upload calls: 1024 */

@@ -4,10 +4,12 @@
 
 #include "base/json.h"
 #include "ingest/ingest.h"
+#include "sources/sources.h"
 #include "store/job.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000, JOBS_SHOWN = 16, ALIASES_SHOWN = 1024, NUMBER_SIZE = 32 };
 
@@ -154,6 +156,60 @@ static struct err *write_jobs(struct json *json, struct api *api, struct store_r
 	return NULL;
 }
 
+static void write_time(struct json *json, const char *key, uint64_t ms)
+{
+	time_t seconds = (time_t)(ms / 1000);
+	char text[NUMBER_SIZE];
+	struct tm parts;
+
+	(void)gmtime_r(&seconds, &parts);
+	(void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+	json_key(json, key);
+	json_text(json, text);
+}
+
+static void write_ask(struct json *json, const struct store_ask *ask)
+{
+	char id[NUMBER_SIZE];
+
+	json_object_begin(json);
+	json_key(json, "source");
+	json_text(json, ask->source);
+	json_key(json, "answer");
+	json_text(json, store_ask_answer_name(ask->answer));
+	write_time(json, "asked_at", ask->asked_ms);
+	write_time(json, "next_at", ask->next_ms);
+	write_member(json, "reason", ask->text);
+	json_key(json, "bytes");
+	json_u64(json, ask->bytes);
+	if (ask->job_id) {
+		(void)snprintf(id, sizeof(id), "%llu", (unsigned long long)ask->job_id);
+		json_key(json, "job_id");
+		json_text(json, id);
+	}
+	json_object_end(json);
+}
+
+/* What sources said under the IDs that are known of it: under its build ID, where there is one. */
+static struct err *write_asks(struct json *json, struct api *api, const struct store_query *query, const struct api_known *known)
+{
+	CLEANUP(freep) struct store_ask *asks = calloc(STORE_ASKS_MAX, sizeof(*asks));
+	struct store_query wanted = *query;
+	size_t count;
+
+	if (!asks)
+		return err_nomem();
+	if (known->answer.has_file && known->answer.file.build_id.len)
+		wanted.build_id = known->answer.file.build_id;
+	TRY(sources_said(api->options.sources, &wanted, asks, STORE_ASKS_MAX, &count));
+	json_key(json, "asked");
+	json_array_begin(json);
+	for (size_t i = 0; i < count; i++)
+		write_ask(json, &asks[i]);
+	json_array_end(json);
+	return NULL;
+}
+
 static struct err *write_aliases(struct json *json, struct store_read *read, const struct build_id *build_id)
 {
 	if (!build_id->len)
@@ -201,25 +257,38 @@ static struct err *write_known(struct json *json, struct store_read *read, const
 	return write_aliases(json, read, build_id);
 }
 
+/* Whether a request named it, so that sources were asked: then that is what is known of it. */
+static struct err *was_asked(struct api *api, const struct store_query *query, bool *ret)
+{
+	struct store_ask one;
+	size_t count;
+
+	TRY(sources_said(api->options.sources, query, &one, 1, &count));
+	*ret = count > 0;
+	return NULL;
+}
+
 /* A file ID where the text has that form and something is known of it, else a build ID. */
-static struct err *resolve_text(struct store_read *read, const char *text, struct store_query *query, struct api_known *known)
+static struct err *resolve_text(struct api *api, struct store_read *read, const char *text, struct store_query *query, struct api_known *known)
 {
 	size_t len = strlen(text);
 	struct build_id build_id;
-	bool any = false;
+	bool any = false, asked;
 
 	*query = (struct store_query){.tenant = STORE_TENANT_DEFAULT};
 	if (fileid_parse(text, len, &query->file_id)) {
 		any = query->has_file_id = true;
 		TRY(api_known_resolve(read, query, known));
-		if (known->status != API_MODULE_UNKNOWN)
+		TRY(was_asked(api, query, &asked));
+		if (known->status != API_MODULE_UNKNOWN || asked)
 			return NULL;
 	}
 	if (build_id_parse(text, len, &build_id)) {
 		any = true;
 		*query = (struct store_query){.tenant = STORE_TENANT_DEFAULT, .build_id = build_id};
 		TRY(api_known_resolve(read, query, known));
-		if (known->status != API_MODULE_UNKNOWN)
+		TRY(was_asked(api, query, &asked));
+		if (known->status != API_MODULE_UNKNOWN || asked)
 			return NULL;
 	}
 	if (!any)
@@ -238,12 +307,14 @@ static struct err *get_file(struct call *call, struct net_reply *reply)
 	if (!known)
 		return err_nomem();
 	TRY(store_read_begin(call->api->options.store, &read));
-	TRY(resolve_text(read, call_param(call, 0), &query, known));
+	TRY(resolve_text(call->api, read, call_param(call, 0), &query, known));
 	call_json(reply, 200);
 	json_object_begin(&json);
 	struct err *e = write_known(&json, read, &query, known);
 	if (!e)
 		e = write_jobs(&json, call->api, read, &query);
+	if (!e)
+		e = write_asks(&json, call->api, &query, known);
 	json_object_end(&json);
 	struct err *finish = json_finish(&json);
 	if (e)

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What is known of an ID, in the words of the API: the store's answer, and where that is none, what jobs say. */
 #include "api/symbolize.h"
+#include "sources/sources.h"
 #include "store/job.h"
 #include "symbolizer/table/table.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { RETRY_PENDING_S = 2, RETRY_UNKNOWN_S = 60, JOBS_LOOKED_AT = 16 };
 
@@ -59,6 +61,28 @@ static struct err *ask_jobs(struct store_read *read, const struct store_query *q
 			jobs[0].reason);
 	}
 	return NULL;
+}
+
+void api_known_ask(struct sources *sources, uint64_t requester, const struct store_query *query, struct api_known *known)
+{
+	struct store_query wanted = *query;
+	struct sources_answer said;
+	size_t len = strlen(known->reason);
+
+	bool names_only = known->status == API_MODULE_OK && !(known->answer.entry.kind & (TABLE_FROM_DWARF | TABLE_FROM_GOPCLNTAB));
+	if (!sources || (known->status != API_MODULE_UNKNOWN && known->status != API_MODULE_NO_SYMBOLS && !names_only))
+		return;
+	if (!wanted.build_id.len && known->answer.has_file)
+		wanted.build_id = known->answer.file.build_id;
+	sources_ask(sources, &wanted, requester, &said);
+	if (said.state == SOURCES_NONE || names_only) /* names now, and lines when a source has them */
+		return;
+	known->retry_after_s = said.retry_after_s;
+	if (said.state == SOURCES_PENDING) {
+		known->status = API_MODULE_PENDING;
+		len = 0;
+	}
+	(void)snprintf(known->reason + len, sizeof(known->reason) - len, "%s%s", len ? "; " : "", said.reason);
 }
 
 struct err *api_known_resolve(struct store_read *read, const struct store_query *query, struct api_known *ret)

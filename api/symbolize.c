@@ -32,6 +32,7 @@ struct run {
 	struct store *store;
 	struct store_read *read;
 	struct api_answer *answer;
+	const struct api_symbolize_request *request;
 	struct api_symbolize_counts counts;
 };
 
@@ -77,6 +78,7 @@ struct err *api_symbolize_is_pending(struct store *store, const struct api_symbo
 	for (size_t i = 0; i < request->count && !*ret; i++) {
 		struct store_query query = make_query(&request->modules[i]);
 		TRY(api_known_resolve(read, &query, known));
+		api_known_ask(request->sources, request->requester, &query, known);
 		*ret = known->status == API_MODULE_PENDING;
 	}
 	return NULL;
@@ -198,6 +200,7 @@ static struct err *answer_module(struct run *run, const struct api_symbolize_mod
 	TRY(api_known_resolve(run->read, &query, known));
 	if (known->status == API_MODULE_UNKNOWN)
 		store_miss_note(run->store, &query);
+	api_known_ask(run->request->sources, run->request->requester, &query, known);
 	if (known->status == API_MODULE_OK && module->file_offsets &&
 		(!known->answer.has_file || known->answer.file.segments.count == 0))
 		refuse_offsets(known);
@@ -220,7 +223,7 @@ struct err *api_symbolize_run(struct api_symbolizer *symbolizer, struct store *s
 {
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
 	CLEANUP(api_answer_destroyp) struct api_answer *answer = NULL;
-	struct run run = {.symbolizer = symbolizer, .store = store};
+	struct run run = {.symbolizer = symbolizer, .store = store, .request = request};
 
 	TRY(store_read_begin(store, &read));
 	TRY(api_answer_begin(format, request->demangle, symbolizer->names, limit, &answer));

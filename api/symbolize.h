@@ -51,6 +51,12 @@ struct api_known {
 /** Resolves one query. Thread and errors as store_resolve. */
 struct err *api_known_resolve(struct store_read *read, const struct store_query *query, struct api_known *ret) MUST_USE;
 
+/**
+ * Where nothing is known, or a file without symbols, lets the sources be asked (once) and says what they said: the status may become
+ * pending, the reason gets longer. Never blocks on a network. NULL @p sources changes nothing.
+ */
+void api_known_ask(struct sources *sources, uint64_t requester, const struct store_query *query, struct api_known *known);
+
 /** The best kind of debug info of an entry's kinds as a word: "dwarf", "gopclntab", "symtab", "gnu_debugdata", "dynsym". */
 const char *api_kind_name(uint32_t kinds);
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* POST /v1/symbolize, and the same message as cairn.v1.Symbolizer/Symbolize. */
 #include "api/call.h"
+#include "base/digest.h"
+
+#include <string.h>
 
 /* A symbolizer for the time of one request. There are never more than question threads, so the list of idle ones has room. */
 static struct err *borrow_symbolizer(struct api *api, struct api_symbolizer **ret)
@@ -28,6 +31,14 @@ static void return_symbolizer(struct api *api, struct api_symbolizer *symbolizer
 	api_symbolizer_destroy(symbolizer);
 }
 
+/* An address without its port: whose budget of unknown IDs is used. */
+static uint64_t requester_of(const char *peer)
+{
+	const char *colon = strrchr(peer, ':');
+
+	return digest_xxh3_64(peer, colon ? (size_t)(colon - peer) : strlen(peer));
+}
+
 static struct err *parse(struct call *call)
 {
 	const struct buf *body = call_body(call);
@@ -37,6 +48,8 @@ static struct err *parse(struct call *call)
 	TRY(call->format == API_FORMAT_JSON ?
 		api_symbolize_parse_json(body->data, body->len, &limits, &call->arena, &call->symbolize) :
 		api_symbolize_parse_protobuf(body->data, body->len, &limits, &call->arena, &call->symbolize));
+	call->symbolize.sources = call->api->options.sources;
+	call->symbolize.requester = requester_of(net_request_peer(call->request));
 	call->parsed = true;
 	call->deadline_ns = net_request_age_ns(call->request) + (uint64_t)call->symbolize.wait_ms * 1000000;
 	return NULL;

@@ -19,6 +19,8 @@ enum {
 
 enum api_demangle { API_DEMANGLE_FULL, API_DEMANGLE_SHORT, API_DEMANGLE_NONE, API_DEMANGLE_COUNT };
 
+struct sources;
+
 struct api_symbolize_module {
 	bool has_file_id;
 	bool file_offsets; /* addresses are offsets in the runtime file, else vaddrs */
@@ -34,6 +36,8 @@ struct api_symbolize_request {
 	size_t count;
 	enum api_demangle demangle;
 	uint32_t wait_ms;
+	struct sources *sources; /* asked for what nobody knows; NULL: nobody is. Set by the caller after parsing, as is: */
+	uint64_t requester;	 /* whose budget of unknown IDs it is */
 };
 
 struct api_symbolize_limits {

@@ -4,6 +4,7 @@
 #include "api/api.h"
 #include "base/log.h"
 #include "ingest/ingest.h"
+#include "sources/sources.h"
 #include "store/blob.h"
 #include "store/store.h"
 
@@ -16,6 +17,7 @@ struct daemon {
 	const struct settings *settings;
 	struct store *store;
 	struct ingest *ingest;
+	struct sources *sources;
 	struct api *api;
 	struct net_server *server;
 	char addresses[ADDRESSES_SIZE];
@@ -73,12 +75,50 @@ static struct err *start_ingest(struct daemon *daemon)
 	return ingest_start(daemon->store, &options, &daemon->ingest);
 }
 
+static void source_said(void *context, const struct store_query *query, const struct store_ask *ask)
+{
+	char id[BUILD_ID_HEX_SIZE];
+
+	(void)context;
+	if (query->build_id.len)
+		build_id_format(&query->build_id, id);
+	else
+		fileid_format_hex(&query->file_id, id);
+	log_info("source", "id=%s source=\"%s\" answer=%s bytes=%llu job=%llu reason=\"%s\"", id, ask->source,
+		store_ask_answer_name(ask->answer), (unsigned long long)ask->bytes, (unsigned long long)ask->job_id, ask->text);
+}
+
+static struct err *start_sources(struct daemon *daemon)
+{
+	const struct settings *settings = daemon->settings;
+	struct sources_options options = {
+		.debuginfod = settings->sources_debuginfod ? settings->sources_debuginfod : getenv("DEBUGINFOD_URLS"),
+		.directories = settings->sources_directories,
+		.fetch = {.scratch_dir = settings->ingest_scratch_dir,
+			.parallel = (uint32_t)settings->sources_parallel,
+			.rate_bytes = settings->sources_rate,
+			.hourly_bytes = settings->sources_hourly_bytes},
+		.max_file_bytes = settings->sources_max_file,
+		.negative_ms = settings->sources_negative_ms,
+		.retry_ms = settings->sources_retry_ms,
+		.ids_per_hour = (uint32_t)settings->sources_ids_per_hour,
+		.map_max = settings->store_map_max,
+		.ask_private = settings->sources_ask_private,
+		.said = source_said,
+	};
+
+	if (strcmp(settings->sources, "none") == 0)
+		return NULL;
+	return sources_start(daemon->store, &options, &daemon->sources);
+}
+
 static struct err *create_api(struct daemon *daemon)
 {
 	const struct settings *settings = daemon->settings;
 	struct api_options options = {
 		.store = daemon->store,
 		.ingest = daemon->ingest,
+		.sources = daemon->sources,
 		.threads = (uint32_t)settings->threads,
 		.upload_threads = (uint32_t)settings->upload_threads,
 		.queue = (uint32_t)settings->queue,
@@ -131,6 +171,7 @@ static struct err *start_parts(struct daemon *daemon)
 {
 	TRY(open_store(daemon));
 	TRY(start_ingest(daemon));
+	TRY(start_sources(daemon));
 	TRY(create_api(daemon));
 	TRY(create_server(daemon));
 	TRY(listen_on(daemon, "http", daemon->settings->http));
@@ -179,6 +220,7 @@ void daemon_stop(struct daemon *daemon)
 		net_server_stop(daemon->server, daemon->settings->drain_ms);
 	if (daemon->api)
 		api_stop(daemon->api);
+	sources_destroy(daemon->sources);
 	ingest_stop(daemon->ingest);
 	net_server_destroy(daemon->server);
 	api_destroy(daemon->api);

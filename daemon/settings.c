@@ -49,6 +49,25 @@ static const struct config_key keys[] = {
 	{"store.jobs_kept", NULL, CONFIG_UINT, AT(store_jobs_kept), 1, 10000000, "100000", "N finished jobs that are remembered"},
 	{"store.misses_max", NULL, CONFIG_UINT, AT(store_misses_max), 1, 10000000, "100000", "N unknown IDs that are remembered"},
 
+	{"sources", NULL, CONFIG_TEXT, AT(sources), 0, 0, "on", "WORD on, or none: nobody is asked for symbols"},
+	{"sources.debuginfod", NULL, CONFIG_TEXT, AT(sources_debuginfod), 0, 0, NULL,
+		"URLS of debuginfod servers, in order; default: DEBUGINFOD_URLS of the environment"},
+	{"sources.directories", NULL, CONFIG_TEXT, AT(sources_directories), 0, 0, "/usr/lib/debug",
+		"DIRS with debug files or binaries: scanned and watched"},
+	{"sources.ask_private", NULL, CONFIG_BOOL, AT(sources_ask_private), 0, 0, "false",
+		"ask servers on the internet for IDs that no public index names, too"},
+	{"sources.negative", NULL, CONFIG_DURATION, AT(sources_negative_ms), 1000, UINT64_C(31536000000), "6h",
+		"TIME for which \"it does not have it\" holds"},
+	{"sources.retry", NULL, CONFIG_DURATION, AT(sources_retry_ms), 1000, UINT64_C(31536000000), "5m",
+		"TIME after which a source that failed is asked again"},
+	{"sources.ids_per_hour", NULL, CONFIG_UINT, AT(sources_ids_per_hour), 1, 10000000, "10000",
+		"N unknown IDs that one client may have asked for"},
+	{"sources.max_file", NULL, CONFIG_SIZE, AT(sources_max_file), 1 << 10, UINT64_C(1) << 40, "4G", "SIZE of one file that is fetched"},
+	{"sources.hourly_bytes", NULL, CONFIG_SIZE, AT(sources_hourly_bytes), 1 << 10, UINT64_C(1) << 50, "64G",
+		"SIZE of all that is fetched within an hour"},
+	{"sources.rate", NULL, CONFIG_SIZE, AT(sources_rate), 0, UINT64_C(1) << 40, "0", "SIZE a second of each download; 0: no limit"},
+	{"sources.parallel", NULL, CONFIG_UINT, AT(sources_parallel), 1, 64, "8", "N downloads at once"},
+
 	{"worker.path", NULL, CONFIG_TEXT, AT(worker_path), 0, 0, NULL, "FILE cairn-worker; default: beside cairnd"},
 	{"ingest.workers", NULL, CONFIG_UINT, AT(ingest_workers), 0, 64, "0", "N workers at once; 0: one per two CPUs"},
 	{"ingest.worker_threads", NULL, CONFIG_UINT, AT(ingest_worker_threads), 0, 64, "0",
@@ -118,6 +137,8 @@ static struct err *check(const struct settings *settings)
 		return err_new(ERR_INVALID, "data_dir is missing: say --data-dir DIR, or data_dir = DIR in the file of --config");
 	TRY(err_wrap(net_server_check_address(settings->http), "http"));
 	TRY(err_wrap(net_server_check_address(settings->grpc), "grpc"));
+	if (strcmp(settings->sources, "on") != 0 && strcmp(settings->sources, "none") != 0)
+		return err_new(ERR_INVALID, "sources: \"%s\" is neither on nor none", settings->sources);
 	if (!log_level_parse(settings->log_level, &level))
 		return err_new(ERR_INVALID, "log.level: \"%s\" is none of error, warn, info, debug", settings->log_level);
 	if (is_set(settings->tls_cert) != is_set(settings->tls_key))

@@ -40,6 +40,18 @@ struct settings {
 	uint64_t store_jobs_kept;
 	uint64_t store_misses_max;
 
+	char *sources;
+	char *sources_debuginfod;
+	char *sources_directories;
+	bool sources_ask_private;
+	uint64_t sources_negative_ms;
+	uint64_t sources_retry_ms;
+	uint64_t sources_ids_per_hour;
+	uint64_t sources_max_file;
+	uint64_t sources_hourly_bytes;
+	uint64_t sources_rate;
+	uint64_t sources_parallel;
+
 	char *worker_path;
 	uint64_t ingest_workers;
 	uint64_t ingest_worker_threads;

@@ -46,6 +46,8 @@ class Cairnd:
         self.own_dir = data_dir is None
         self.data_dir = data_dir or tempfile.mkdtemp(prefix="cairn-test-")
         self.flags = list(flags)
+        if not any(flag.startswith("--sources") for flag in flags):
+            self.flags += ["--sources", "none"]  # a test asks nobody outside
         self.process = None
         self.stderr_path = os.path.join(self.data_dir, "stderr.log")
 

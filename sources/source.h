@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The narrow interface that every source of symbols implements. A new one (rpm-md, Alpine) is one file that fills a
+ * struct source and one line in sources.c's list; nothing else knows of it. docs/sources.md says how.
+ */
+#ifndef CAIRN_SOURCES_SOURCE_H
+#define CAIRN_SOURCES_SOURCE_H
+
+#include "sources/fetch.h"
+#include "store/job.h"
+#include "store/source.h"
+#include "store/store.h"
+
+#include <stdatomic.h>
+
+enum { SOURCE_FILES_MAX = STORE_JOB_INPUTS_MAX };
+
+/* What somebody wants symbols for: an ID that was seen in a request. */
+struct source_wanted {
+	bool has_file_id;
+	struct fileid file_id;
+	struct build_id build_id; /* len 0: not known */
+	bool in_public_index;	  /* some repository names the build ID: it is no secret */
+};
+
+struct source_file {
+	enum store_role role;
+	int fd; /* at any offset; the caller's to close */
+	char name[STORE_NAME_SIZE];
+};
+
+/* What a source says. */
+struct source_said {
+	enum store_ask_answer answer;
+	uint64_t retry_after_ms; /* 0: the usual */
+	uint64_t bytes;		 /* fetched */
+	size_t file_count;	 /* when STORE_ASK_FOUND: one package, or a runtime file, a debug file, or both */
+	struct source_file files[SOURCE_FILES_MAX];
+	struct build_id build_id; /* of what was found; len 0: as wanted */
+	char provenance[STORE_PROVENANCE_SIZE];
+	char text[STORE_ASK_TEXT_SIZE];
+};
+
+struct source;
+
+struct source_ops {
+	/**
+	 * Looks for one ID and fetches what it finds. Blocks; several threads at once; fetches only through fetch.h.
+	 * Everything that goes wrong is an answer with a text; an error is for what is wrong here (memory, disk).
+	 * @param ret  zeroed
+	 */
+	struct err *(*find)(struct source *source, const struct source_wanted *wanted, struct source_said *ret);
+	/** Brings its index up to date; NULL: it has none. Called by one thread, every refresh interval. */
+	struct err *(*refresh)(struct source *source);
+	void (*destroy)(struct source *source);
+};
+
+struct source {
+	const struct source_ops *ops;
+	enum store_source kind;
+	char name[STORE_ASK_SOURCE_SIZE]; /* "debuginfod https://host": in answers, and the key of what it said */
+	_Atomic uint64_t changed_ms; /* since 1970: what it said before is void, for it has other things now (relaxed: a hint) */
+	bool is_public; /* asking it tells strangers which IDs we see */
+};
+
+/* What sources are made with; all borrowed. */
+struct source_context {
+	struct fetch *fetch;
+	struct store_sources *db;
+	const char *scratch_dir;
+	uint64_t max_file_bytes;
+};
+
+/** For every answer but FOUND. */
+void source_say(struct source_said *said, enum store_ask_answer answer, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/** What a fetch that brought nothing means for the ID. */
+void source_say_fetch(struct source_said *said, const struct fetch_result *result);
+/**
+ * Whether an ELF file is the one that was wanted, by its build ID.
+ * @return NULL; ERR_MISMATCH: another one, the message names both; ERR_FORMAT: no ELF file; ERR_OS.
+ */
+struct err *source_check_build_id(int fd, const struct build_id *wanted) MUST_USE;
+
+/** A debuginfod server. @p url: "https://debuginfod.debian.net", without a slash at the end. ERR_INVALID, ERR_NOMEM. */
+struct err *source_debuginfod(const struct source_context *context, const char *url, struct source **ret) MUST_USE;
+/** A folder: a .build-id tree in it, and any ELF file below it. ERR_NOMEM. */
+struct err *source_directory(const struct source_context *context, const char *path, struct source **ret) MUST_USE;
+
+#endif

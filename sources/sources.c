@@ -1,0 +1,645 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The queue of wanted IDs and the threads that ask.
+ *
+ * An ID is its build ID where that is known, else its file ID: answers to a build ID serve all its files. An item is in
+ * the list from sources_ask until its last source has answered and the job, if any, is durable: so whoever looks sees `pending`
+ * first by the item and then by the job, without a gap. (A read that began before the job was committed sees neither: an answer
+ * FOUND of the last FRESH_MS counts as pending, too.)
+ *
+ * Misses that others note in the store (samples, batches of other interfaces) are looked at every POLL_MS, so that every way in
+ * leads here.
+ *
+ * `lock` guards the list, the budgets and the counters; the database is its own.
+ */
+#include "sources/sources.h"
+
+#include "fileid/build_id.h"
+#include "sources/source.h"
+#include "store/blob.h"
+#include "store/job.h"
+#include "store/miss.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum {
+	THREADS_MAX = 16,
+	FRESH_MS = 10000,
+	POLL_MS = 2000,
+	POLLED_MAX = 512,
+	BUDGETS = 1024, /* requesters; they share by hash */
+	HOUR_MS = 3600 * 1000,
+	RETRY_PENDING_S = 2,
+	EXPIRE_AFTER_S = 30 * 24 * 3600,
+};
+
+struct item {
+	struct item *next;
+	struct store_query query; /* as it is known: public tenant, one or both IDs */
+	bool taken;
+	char phase[STORE_ASK_SOURCE_SIZE + 16];
+};
+
+struct budget {
+	uint64_t hour;
+	uint32_t used;
+};
+
+struct sources {
+	struct store *store;
+	struct sources_options options;
+	struct store_sources *db;
+	struct fetch *fetch;
+	struct source *all[SOURCES_MAX];
+	size_t count;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool stopping;
+	struct item *first, **last;
+	struct sources_stats stats;
+	struct budget budgets[BUDGETS];
+	pthread_t threads[THREADS_MAX + 1]; /* the last one polls and refreshes */
+	uint32_t started;
+};
+
+static uint64_t wall_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---------------------------------------------------------------------------------------- for sources */
+
+void source_say(struct source_said *said, enum store_ask_answer answer, const char *format, ...)
+{
+	va_list arguments;
+
+	said->answer = answer;
+	va_start(arguments, format);
+	(void)vsnprintf(said->text, sizeof(said->text), format, arguments);
+	va_end(arguments);
+}
+
+void source_say_fetch(struct source_said *said, const struct fetch_result *result)
+{
+	enum store_ask_answer answer = result->answer == FETCH_NOT_FOUND ? STORE_ASK_NOT_FOUND :
+				       result->answer == FETCH_REFUSED	 ? STORE_ASK_REFUSED :
+									   STORE_ASK_FAILED;
+
+	source_say(said, answer, "%.300s", result->reason);
+	said->retry_after_ms = result->retry_after_ms;
+}
+
+struct err *source_check_build_id(int fd, const struct build_id *wanted)
+{
+	char want[BUILD_ID_HEX_SIZE], got[BUILD_ID_HEX_SIZE];
+	struct stat status;
+	struct elf_ids ids;
+
+	if (fstat(fd, &status))
+		return err_os(errno, "stat");
+	if (status.st_size == 0)
+		return err_new(ERR_FORMAT, "an empty file");
+	void *bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (bytes == MAP_FAILED)
+		return err_os(errno, "map");
+	struct err *e = build_id_from_elf(bytes, (size_t)status.st_size, "file", &ids);
+	(void)munmap(bytes, (size_t)status.st_size);
+	TRY(e);
+	if (wanted->len == 0 || build_id_equal(&ids.gnu, wanted))
+		return NULL;
+	build_id_format(wanted, want);
+	build_id_format(&ids.gnu, got);
+	return err_new(ERR_MISMATCH, "a file of another build: build ID %s, and not %s", ids.gnu.len ? got : "(none)", want);
+}
+
+static void said_deinit(struct source_said *said)
+{
+	for (size_t i = 0; i < said->file_count; i++)
+		(void)close(said->files[i].fd);
+}
+
+/* ---------------------------------------------------------------------------------------- asking */
+
+/* The name under which answers are kept. */
+static struct store_query key_of(const struct store_query *query)
+{
+	struct store_query key = {.tenant = STORE_TENANT_PUBLIC};
+
+	if (query->build_id.len) {
+		key.build_id = query->build_id;
+	} else {
+		key.has_file_id = query->has_file_id;
+		key.file_id = query->file_id;
+	}
+	return key;
+}
+
+static bool same_id(const struct store_query *a, const struct store_query *b)
+{
+	if (a->build_id.len || b->build_id.len)
+		return build_id_equal(&a->build_id, &b->build_id);
+	return a->has_file_id && b->has_file_id && fileid_equal(&a->file_id, &b->file_id);
+}
+
+static struct err *submit(struct sources *sources, const struct source *source, const struct item *item, struct source_said *said,
+	uint64_t *job_ret)
+{
+	struct store_job job = {.tenant = STORE_TENANT_PUBLIC,
+		.kind = STORE_JOB_ELF,
+		.source = source->kind,
+		.rank = store_source_rank(source->kind),
+		.has_file_id = item->query.has_file_id,
+		.file_id = item->query.file_id,
+		.build_id = said->build_id.len ? said->build_id : item->query.build_id};
+
+	for (size_t i = 0; i < said->file_count; i++) {
+		struct source_file *file = &said->files[i];
+		if (file->role == STORE_ROLE_PACKAGE)
+			job.kind = STORE_JOB_PACKAGE;
+		job.inputs[job.input_count].role = file->role;
+		TRY(store_blob_put(sources->store, file->fd, file->name, &job.inputs[job.input_count].blob));
+		job.input_count++;
+	}
+	(void)snprintf(job.name, sizeof(job.name), "%s", said->files[0].name);
+	(void)snprintf(job.provenance, sizeof(job.provenance), "%s", said->provenance);
+	return store_job_submit(sources->store, &job, job_ret);
+}
+
+static void count(struct sources *sources, enum store_ask_answer answer)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	sources->stats.asked++;
+	sources->stats.found += answer == STORE_ASK_FOUND;
+	sources->stats.not_found += answer == STORE_ASK_NOT_FOUND;
+	sources->stats.refused += answer == STORE_ASK_REFUSED;
+	sources->stats.failed += answer == STORE_ASK_FAILED;
+	(void)pthread_mutex_unlock(&sources->lock);
+}
+
+static void set_phase(struct sources *sources, struct item *item, const char *name)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	(void)snprintf(item->phase, sizeof(item->phase), "asking %s", name);
+	(void)pthread_mutex_unlock(&sources->lock);
+}
+
+static bool is_stopping(struct sources *sources)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	bool stopping = sources->stopping;
+	(void)pthread_mutex_unlock(&sources->lock);
+	return stopping;
+}
+
+/* Asks one source and writes down what it said. True in @p found_ret when that ends the search. */
+static struct err *ask_one(struct sources *sources, struct source *source, struct item *item, bool *found_ret)
+{
+	CLEANUP(said_deinit) struct source_said said = {0};
+	struct source_wanted wanted = {
+		.has_file_id = item->query.has_file_id, .file_id = item->query.file_id, .build_id = item->query.build_id};
+	struct store_query key = key_of(&item->query);
+	struct store_ask ask = {0};
+
+	*found_ret = false;
+	set_phase(sources, item, source->name);
+	if (wanted.build_id.len)
+		TRY(store_index_names(sources->db, &wanted.build_id, &wanted.in_public_index));
+	if (source->is_public && !wanted.in_public_index && !sources->options.ask_private)
+		source_say(&said, STORE_ASK_REFUSED,
+			"not asked: no public index names this ID, and it may be private (sources.ask_private allows it)");
+	else
+		TRY(source->ops->find(source, &wanted, &said));
+	if (said.answer == STORE_ASK_FAILED && is_stopping(sources))
+		return NULL; /* nothing was learnt */
+	if (said.answer == STORE_ASK_FOUND)
+		TRY(submit(sources, source, item, &said, &ask.job_id));
+	(void)snprintf(ask.source, sizeof(ask.source), "%s", source->name);
+	(void)snprintf(ask.text, sizeof(ask.text), "%s", said.text);
+	ask.answer = said.answer;
+	ask.bytes = said.bytes;
+	ask.asked_ms = wall_ms();
+	uint64_t wait = said.answer == STORE_ASK_FAILED ? sources->options.retry_ms : sources->options.negative_ms;
+	ask.next_ms = ask.asked_ms + (said.retry_after_ms > wait ? said.retry_after_ms : wait);
+	count(sources, ask.answer);
+	if (sources->options.said)
+		sources->options.said(sources->options.said_context, &key, &ask);
+	*found_ret = ask.answer == STORE_ASK_FOUND;
+	return store_ask_put(sources->db, &key, &ask);
+}
+
+/* What is wrong here is written down as this source's failure: the next one may do, and a person must see it. */
+static void note_failure(struct sources *sources, const struct source *source, const struct item *item, const struct err *e)
+{
+	struct store_query key = key_of(&item->query);
+	struct store_ask ask = {.answer = STORE_ASK_FAILED, .asked_ms = wall_ms()};
+
+	ask.next_ms = ask.asked_ms + sources->options.retry_ms;
+	(void)snprintf(ask.source, sizeof(ask.source), "%s", source->name);
+	(void)snprintf(ask.text, sizeof(ask.text), "%.300s", err_message(e));
+	count(sources, ask.answer);
+	if (sources->options.said)
+		sources->options.said(sources->options.said_context, &key, &ask);
+	err_free(store_ask_put(sources->db, &key, &ask));
+}
+
+static const struct store_ask *ask_of(const struct store_ask *asks, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(asks[i].source, name) == 0)
+			return &asks[i];
+	return NULL;
+}
+
+/* An answer is over when its time has passed, or when the source has other things now. */
+static bool is_due(const struct source *source, const struct store_ask *ask, uint64_t now)
+{
+	return ask->next_ms <= now || ask->asked_ms < atomic_load_explicit(&source->changed_ms, memory_order_relaxed);
+}
+
+static void ask_all(struct sources *sources, struct item *item)
+{
+	CLEANUP(freep) struct store_ask *asks = calloc(STORE_ASKS_MAX, sizeof(*asks));
+	struct store_query key = key_of(&item->query);
+	size_t n = 0;
+	bool found = false;
+
+	if (asks)
+		err_free(store_asks(sources->db, &key, asks, STORE_ASKS_MAX, &n));
+	for (size_t i = 0; i < sources->count && !found && !is_stopping(sources); i++) {
+		const struct store_ask *before = ask_of(asks, n, sources->all[i]->name);
+		if (before && before->answer != STORE_ASK_FOUND && !is_due(sources->all[i], before, wall_ms()))
+			continue;
+		CLEANUP(err_freep) struct err *e = ask_one(sources, sources->all[i], item, &found);
+		if (e)
+			note_failure(sources, sources->all[i], item, e);
+	}
+}
+
+static struct item *take_item(struct sources *sources)
+{
+	struct item *item = NULL;
+
+	(void)pthread_mutex_lock(&sources->lock);
+	while (!sources->stopping) {
+		for (item = sources->first; item && item->taken; item = item->next)
+			;
+		if (item)
+			break;
+		(void)pthread_cond_wait(&sources->changed, &sources->lock);
+	}
+	if (item)
+		item->taken = true;
+	if (sources->stopping)
+		item = NULL;
+	(void)pthread_mutex_unlock(&sources->lock);
+	return item;
+}
+
+static void drop_item(struct sources *sources, struct item *item)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	struct item **link = &sources->first;
+	while (*link != item)
+		link = &(*link)->next;
+	*link = item->next;
+	if (sources->last == &item->next)
+		sources->last = link;
+	sources->stats.queued--;
+	(void)pthread_mutex_unlock(&sources->lock);
+	free(item);
+}
+
+static void *asker_main(void *argument)
+{
+	struct sources *sources = argument;
+	struct item *item;
+
+	while ((item = take_item(sources))) {
+		ask_all(sources, item);
+		drop_item(sources, item);
+	}
+	return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------- questions */
+
+/* Under the lock. False when this requester has brought enough for this hour. */
+static bool spend(struct sources *sources, uint64_t requester)
+{
+	struct budget *budget = &sources->budgets[requester % BUDGETS];
+	uint64_t hour = wall_ms() / HOUR_MS;
+
+	if (budget->hour != hour)
+		*budget = (struct budget){.hour = hour};
+	if (budget->used >= sources->options.ids_per_hour)
+		return false;
+	budget->used++;
+	return true;
+}
+
+/* Queues it, or says that it is queued. Under the lock. False when it is neither and may not be. */
+static bool is_queued(struct sources *sources, const struct store_query *key, struct sources_answer *ret)
+{
+	struct item *item = sources->first;
+
+	while (item) {
+		struct store_query other = key_of(&item->query);
+		if (same_id(&other, key))
+			break;
+		item = item->next;
+	}
+	if (!item)
+		return false;
+	ret->state = SOURCES_PENDING;
+	ret->retry_after_s = RETRY_PENDING_S;
+	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", item->phase);
+	return true;
+}
+
+static void enqueue(struct sources *sources, const struct store_query *query, uint64_t requester, struct sources_answer *ret)
+{
+	struct item *item = NULL;
+
+	ret->state = SOURCES_LATER;
+	ret->retry_after_s = HOUR_MS / 1000;
+	if (sources->stats.queued >= SOURCES_QUEUE_MAX) {
+		ret->retry_after_s = 60;
+		(void)snprintf(ret->reason, sizeof(ret->reason), "%d IDs are being asked for already: this one later", SOURCES_QUEUE_MAX);
+		return;
+	}
+	if (!spend(sources, requester)) {
+		sources->stats.over_budget++;
+		(void)snprintf(ret->reason, sizeof(ret->reason),
+			"no source is asked: this client has brought %u unknown IDs within the hour (sources.ids_per_hour)",
+			sources->options.ids_per_hour);
+		return;
+	}
+	item = calloc(1, sizeof(*item));
+	if (!item) {
+		(void)snprintf(ret->reason, sizeof(ret->reason), "out of memory");
+		return;
+	}
+	item->query = *query;
+	item->query.tenant = STORE_TENANT_PUBLIC;
+	(void)snprintf(item->phase, sizeof(item->phase), "queued to ask %zu sources", sources->count);
+	*sources->last = item;
+	sources->last = &item->next;
+	sources->stats.queued++;
+	(void)pthread_cond_broadcast(&sources->changed); /* the poller waits on it, too */
+	*ret = (struct sources_answer){.state = SOURCES_PENDING, .retry_after_s = RETRY_PENDING_S};
+	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", item->phase);
+}
+
+/* All that was said, as one line. True in @p due_ret when somebody may be asked (again). */
+static void tell(struct sources *sources, const struct store_ask *asks, size_t n, struct sources_answer *ret, bool *due_ret)
+{
+	uint64_t now = wall_ms(), next = UINT64_MAX;
+	size_t at = 0;
+
+	*due_ret = false;
+	ret->state = SOURCES_ASKED;
+	ret->reason[0] = 0;
+	for (size_t i = 0; i < sources->count; i++) {
+		const struct store_ask *ask = ask_of(asks, n, sources->all[i]->name);
+		if (ask && ask->answer == STORE_ASK_FOUND && now < ask->asked_ms + FRESH_MS) {
+			*ret = (struct sources_answer){.state = SOURCES_PENDING, .retry_after_s = RETRY_PENDING_S};
+			(void)snprintf(ret->reason, sizeof(ret->reason), "%s has it: job %llu", ask->source, (unsigned long long)ask->job_id);
+			*due_ret = false;
+			return;
+		}
+		if (!ask || is_due(sources->all[i], ask, now)) {
+			*due_ret = true;
+			continue;
+		}
+		next = ask->next_ms < next ? ask->next_ms : next;
+		if (at < sizeof(ret->reason))
+			at += (size_t)snprintf(ret->reason + at, sizeof(ret->reason) - at, "%s%s: %s", at ? "; " : "", ask->source, ask->text);
+	}
+	ret->retry_after_s = next == UINT64_MAX ? 60 : (uint32_t)((next - now) / 1000 + 1);
+}
+
+void sources_ask(struct sources *sources, const struct store_query *query, uint64_t requester, struct sources_answer *ret)
+{
+	*ret = (struct sources_answer){.state = SOURCES_NONE};
+	if (!sources || sources->count == 0 || (!query->has_file_id && !query->build_id.len))
+		return;
+	struct store_query key = key_of(query);
+	CLEANUP(freep) struct store_ask *asks = calloc(STORE_ASKS_MAX, sizeof(*asks));
+	size_t n = 0;
+	bool due = true;
+
+	(void)pthread_mutex_lock(&sources->lock);
+	bool queued = is_queued(sources, &key, ret);
+	(void)pthread_mutex_unlock(&sources->lock);
+	if (queued || !asks)
+		return;
+	CLEANUP(err_freep) struct err *e = store_asks(sources->db, &key, asks, STORE_ASKS_MAX, &n);
+	if (!e)
+		tell(sources, asks, n, ret, &due);
+	if (!due)
+		return;
+	(void)pthread_mutex_lock(&sources->lock);
+	if (!is_queued(sources, &key, ret))
+		enqueue(sources, query, requester, ret);
+	(void)pthread_mutex_unlock(&sources->lock);
+}
+
+struct err *sources_said(struct sources *sources, const struct store_query *query, struct store_ask *asks, size_t cap, size_t *n_ret)
+{
+	struct store_query key = key_of(query);
+
+	*n_ret = 0;
+	return sources ? store_asks(sources->db, &key, asks, cap, n_ret) : NULL;
+}
+
+void sources_stats(struct sources *sources, struct sources_stats *ret)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	*ret = sources->stats;
+	(void)pthread_mutex_unlock(&sources->lock);
+	fetch_stats(sources->fetch, &ret->fetch);
+}
+
+/* ---------------------------------------------------------------------------------------- the poller */
+
+static struct err *read_misses(struct sources *sources, struct store_miss *misses, size_t *n_ret)
+{
+	CLEANUP(store_read_endp) struct store_read *read = NULL;
+
+	TRY(store_read_begin(sources->store, &read));
+	return store_misses(read, misses, POLLED_MAX, n_ret);
+}
+
+/* Misses of samples and of whoever else knows only the store. Those asked for since the last look are the newest. */
+static void poll_misses(struct sources *sources, struct store_miss *misses, uint64_t since_ms)
+{
+	struct sources_answer answer;
+	size_t n = 0;
+
+	CLEANUP(err_freep) struct err *e = read_misses(sources, misses, &n);
+	for (size_t i = 0; !e && i < n && misses[i].last_asked_ms >= since_ms; i++)
+		sources_ask(sources, &misses[i].query, UINT64_MAX, &answer);
+}
+
+/* Up to @p ms, or until the end. False at the end. */
+static bool nap(struct sources *sources, uint64_t ms)
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += (time_t)(ms / 1000);
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	(void)pthread_mutex_lock(&sources->lock);
+	while (!sources->stopping && pthread_cond_timedwait(&sources->changed, &sources->lock, &until) == 0)
+		;
+	bool stopping = sources->stopping;
+	(void)pthread_mutex_unlock(&sources->lock);
+	return !stopping;
+}
+
+static void refresh(struct sources *sources)
+{
+	uint64_t removed;
+
+	for (size_t i = 0; i < sources->count && !is_stopping(sources); i++)
+		if (sources->all[i]->ops->refresh)
+			err_free(sources->all[i]->ops->refresh(sources->all[i])); /* the source tells by its answers */
+	err_free(store_asks_expire(sources->db, wall_ms() - (uint64_t)EXPIRE_AFTER_S * 1000, &removed));
+}
+
+static void *poller_main(void *argument)
+{
+	struct sources *sources = argument;
+	CLEANUP(freep) struct store_miss *misses = calloc(POLLED_MAX, sizeof(*misses));
+	uint64_t refreshed = 0, looked = wall_ms();
+
+	do {
+		uint64_t now = wall_ms();
+		if (now - refreshed >= sources->options.refresh_ms) {
+			refresh(sources);
+			refreshed = now;
+		}
+		if (misses)
+			poll_misses(sources, misses, looked - 2 * POLL_MS);
+		looked = now;
+	} while (nap(sources, POLL_MS));
+	return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------- start and stop */
+
+static void set_defaults(struct sources_options *options)
+{
+	options->max_file_bytes = options->max_file_bytes ? options->max_file_bytes : UINT64_C(4) << 30;
+	options->negative_ms = options->negative_ms ? options->negative_ms : 6 * HOUR_MS;
+	options->retry_ms = options->retry_ms ? options->retry_ms : 300000;
+	options->refresh_ms = options->refresh_ms ? options->refresh_ms : 300000;
+	options->ids_per_hour = options->ids_per_hour ? options->ids_per_hour : 10000;
+	options->threads = options->threads ? options->threads : 4;
+	if (options->threads > THREADS_MAX)
+		options->threads = THREADS_MAX;
+}
+
+typedef struct err *source_create_fn(const struct source_context *context, const char *word, struct source **ret);
+
+/* One source for each word. */
+static struct err *add_each(struct sources *sources, const char *words, source_create_fn *create)
+{
+	struct source_context context = {.fetch = sources->fetch,
+		.db = sources->db,
+		.scratch_dir = sources->options.fetch.scratch_dir,
+		.max_file_bytes = sources->options.max_file_bytes};
+
+	for (const char *at = words ? words : ""; *at;) {
+		size_t len = strcspn(at, " \t\n,");
+		if (len > 0) {
+			CLEANUP(freep) char *word = strndup(at, len);
+			if (!word)
+				return err_nomem();
+			if (sources->count == SOURCES_MAX)
+				return err_new(ERR_LIMIT, "more than %d sources", SOURCES_MAX);
+			TRY(create(&context, word, &sources->all[sources->count]));
+			sources->count++;
+		}
+		at += len;
+		at += strspn(at, " \t\n,");
+	}
+	return NULL;
+}
+
+static struct err *start(struct sources *sources)
+{
+	const struct sources_options *options = &sources->options;
+
+	TRY(store_sources_open(store_limits(sources->store)->data_dir, options->map_max, &sources->db));
+	TRY(fetch_start(&options->fetch, &sources->fetch));
+	TRY(add_each(sources, options->directories, source_directory));
+	TRY(add_each(sources, options->debuginfod, source_debuginfod));
+	for (uint32_t i = 0; i < options->threads + 1; i++) {
+		int error = pthread_create(&sources->threads[i], NULL, i < options->threads ? asker_main : poller_main, sources);
+		if (error)
+			return err_os(error, "start the threads of sources");
+		sources->started++;
+	}
+	return NULL;
+}
+
+struct err *sources_start(struct store *store, const struct sources_options *options, struct sources **ret)
+{
+	struct sources *sources = calloc(1, sizeof(*sources));
+
+	if (!sources)
+		return err_nomem();
+	sources->store = store;
+	sources->options = *options;
+	sources->last = &sources->first;
+	set_defaults(&sources->options);
+	(void)pthread_mutex_init(&sources->lock, NULL);
+	(void)pthread_cond_init(&sources->changed, NULL);
+	struct err *e = start(sources);
+	if (e) {
+		sources_destroy(sources);
+		return err_wrap(e, "sources");
+	}
+	*ret = sources;
+	return NULL;
+}
+
+void sources_destroy(struct sources *sources)
+{
+	if (!sources)
+		return;
+	(void)pthread_mutex_lock(&sources->lock);
+	sources->stopping = true;
+	(void)pthread_cond_broadcast(&sources->changed);
+	(void)pthread_mutex_unlock(&sources->lock);
+	fetch_stop(sources->fetch); /* whoever waits for bytes is told */
+	for (uint32_t i = 0; i < sources->started; i++)
+		(void)pthread_join(sources->threads[i], NULL);
+	for (size_t i = 0; i < sources->count; i++)
+		sources->all[i]->ops->destroy(sources->all[i]);
+	while (sources->first) {
+		struct item *next = sources->first->next;
+		free(sources->first);
+		sources->first = next;
+	}
+	fetch_destroy(sources->fetch);
+	store_sources_close(sources->db);
+	(void)pthread_cond_destroy(&sources->changed);
+	(void)pthread_mutex_destroy(&sources->lock);
+	free(sources);
+}
