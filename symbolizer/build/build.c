@@ -15,6 +15,7 @@
 #include "symbolizer/build/build.h"
 
 #include "symbolizer/build/merge.h"
+#include "symbolizer/build/minidebug.h"
 #include "symbolizer/build/runner.h"
 #include "symbolizer/table/table.h"
 
@@ -56,6 +57,7 @@ struct build {
 	size_t *tasks;		      /* unit numbers in groups of one line table */
 	size_t *task_starts;	      /* first of each group in tasks; one more for the end */
 	size_t task_count;
+	struct minidebug mini;
 	struct symbols symbols[MERGE_SYMBOL_TABLES];
 	struct merge merge;
 };
@@ -394,32 +396,39 @@ static void release_units(struct build *b)
 
 /* ---- merge ---- */
 
-/* .symtab of the debug file, else of the binary; then the binary's .dynsym. A damaged table is left out. */
+/* Damage is kept as a reason and counted; any other error is handed on. Consumes @p e. */
+static struct err *pass_over_damage(struct build *b, struct err *e)
+{
+	if (!e || err_code(e) != ERR_FORMAT)
+		return e;
+	note_reason(b, err_message(e));
+	b->stats.damaged++;
+	if (!b->section_damage)
+		b->section_damage = TAKE_PTR(e);
+	err_free(e);
+	return NULL;
+}
+
+static struct err *read_symbol_table(struct build *b, struct elffile *file, size_t t, uint32_t source)
+{
+	if (!file || b->symbols[t].count > 0)
+		return NULL;
+	symbols_deinit(&b->symbols[t]);
+	TRY(pass_over_damage(b, symbols_read(file, source == TABLE_FROM_DYNSYM, &b->symbols[t])));
+	b->merge.symbols[t] = (struct merge_symbols){.symbols = &b->symbols[t], .source = source};
+	b->stats.symbols += b->symbols[t].count;
+	return NULL;
+}
+
+/* .symtab of the debug file, else of the binary, else of its MiniDebugInfo; then the binary's .dynsym. A damaged table is left out. */
 static struct err *read_symbols(struct build *b)
 {
-	struct elffile *files[] = {b->debug, b->binary, b->binary ? b->binary : b->debug};
-	const uint32_t sources[] = {TABLE_FROM_SYMTAB, TABLE_FROM_SYMTAB, TABLE_FROM_DYNSYM};
-
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		size_t t = i == 2;
-		if (!files[i] || b->symbols[t].count > 0)
-			continue;
-		symbols_deinit(&b->symbols[t]);
-		struct err *e = symbols_read(files[i], i == 2, &b->symbols[t]);
-		if (e && err_code(e) != ERR_FORMAT)
-			return e;
-		if (e) {
-			note_reason(b, err_message(e));
-			b->stats.damaged++;
-			if (!b->section_damage)
-				b->section_damage = TAKE_PTR(e);
-			err_free(e);
-			continue;
-		}
-		b->merge.symbols[t] = (struct merge_symbols){.symbols = &b->symbols[t], .source = sources[i]};
-	}
-	b->stats.symbols = b->symbols[0].count + b->symbols[1].count;
-	return NULL;
+	TRY(read_symbol_table(b, b->debug, 0, TABLE_FROM_SYMTAB));
+	TRY(read_symbol_table(b, b->binary, 0, TABLE_FROM_SYMTAB));
+	if (b->symbols[0].count == 0 && b->binary)
+		TRY(pass_over_damage(b, minidebug_open(b->binary, b->options->memory_max, &b->mini)));
+	TRY(read_symbol_table(b, b->mini.file, 1, TABLE_FROM_GNU_DEBUGDATA));
+	return read_symbol_table(b, b->code, 2, TABLE_FROM_DYNSYM);
 }
 
 /* Nothing came out: whose fault is it? */
@@ -465,6 +474,7 @@ static void release_inputs(struct build *b)
 	}
 	for (unsigned s = 0; b->dwarf_file && s < DWARF_SECTIONS; s++)
 		release_section(b, s);
+	minidebug_deinit(&b->mini);
 	elffile_close(TAKE_PTR(b->binary));
 	elffile_close(TAKE_PTR(b->debug));
 	elffile_close(TAKE_PTR(b->supplement));

@@ -17,6 +17,7 @@ from llvm_chains import Symbols, chains, judge, symbolize, without_symbols
 # Where llvm-symbolizer cannot judge the file itself: the file with the same code to ask instead, or None.
 ORACLES = {
     "c-gcc-zlib-gnu": "c-gcc-dw5-O2",  # it reads no .zdebug sections
+    "minidebug": "minidebug-whole",  # the symbols as they were
     "dwz-alone": "stl-gcc-O2",
     "rust-low": None,  # it takes dropped code at [0, size) for code at these addresses
 }
