@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The agent's side of the stream. Numbers are given at first use (so that what is frequent gets short ones) and kept for good;
- * which of them this connection knows is forgotten with it, and for those that the server asks for with `need`.
+ * The agent's side of the stream. Numbers are given at first use on a connection (so that what is frequent gets short ones, and
+ * what is defined together follows each other) and forgotten with it; what the server asks for with `need` is defined again.
  */
 #include "bench/load.h"
 
@@ -318,11 +318,17 @@ static struct err *on_acknowledgement(struct sender *sender, struct wire_span by
 	return NULL;
 }
 
-static void forget_sent(struct sender *sender)
+/* The server knows nothing: numbers are given anew, so that those that belong together follow each other again. */
+static void forget_all(struct sender *sender)
 {
-	for (uint32_t kind = 1; kind < KINDS; kind++)
-		if (sender->numbers[kind].sent)
-			memset(sender->numbers[kind].sent, 0, sender->numbers[kind].cap * sizeof(bool));
+	for (uint32_t kind = 1; kind < KINDS; kind++) {
+		struct numbers *numbers = &sender->numbers[kind];
+		if (!numbers->cap)
+			continue;
+		memset(numbers->sent, 0, numbers->cap * sizeof(*numbers->sent));
+		memset(numbers->of, 0, numbers->cap * sizeof(*numbers->of));
+		numbers->count = 0;
+	}
 	sender->type_sent = false;
 }
 
@@ -349,7 +355,7 @@ static struct err *on_need(struct sender *sender, struct wire_span bytes)
 		}
 	}
 	if (all)
-		forget_sent(sender);
+		forget_all(sender);
 	for (uint32_t i = 0; i < sender->queue->count; i++) {
 		if (sender->queue->items[i].sequence == sequence) {
 			sender->queue->items[i].sent = false;
@@ -409,7 +415,7 @@ static const struct net_grpc_client_ops ops = {.on_message = on_message, .on_end
 
 static struct err *begin(struct sender *sender)
 {
-	forget_sent(sender);
+	forget_all(sender);
 	agent_definitions_deinit(&sender->definitions);
 	for (uint32_t i = 0; i < sender->queue->count; i++) {
 		sender->totals->resent += sender->queue->items[i].sent;
