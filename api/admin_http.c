@@ -3,6 +3,7 @@
 #include "api/call.h"
 
 #include "ingest/ingest.h"
+#include "profiles/samples.h"
 #include "store/job.h"
 
 #include <stdio.h>
@@ -35,6 +36,12 @@ static struct err *ready(struct call *call, struct net_reply *reply)
 	struct err *e = store_health(api->options.store);
 	if (e) {
 		net_reply_error(reply, 503, "busy", "the store takes no writes: %s", err_message(e));
+		err_free(e);
+		return NULL;
+	}
+	e = api->options.samples ? samples_health(api->options.samples) : NULL;
+	if (e) {
+		net_reply_error(reply, 503, "busy", "the store of profiles takes no writes: %s", err_message(e));
 		err_free(e);
 		return NULL;
 	}
@@ -132,6 +139,33 @@ static void write_net(struct metrics_page *page, const struct net_server *server
 		metrics_one(page, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
 }
 
+static void write_samples(struct metrics_page *page, struct samples *samples)
+{
+	struct samples_counters c;
+
+	samples_counters(samples, &c);
+	const struct {
+		const char *name, *type, *help;
+		uint64_t value;
+	} rows[] = {
+		{"cairn_profiles_samples_total", "counter", "Samples accepted.", c.samples},
+		{"cairn_profiles_profiles_total", "counter", "Profiles accepted.", c.profiles},
+		{"cairn_profiles_duplicates_total", "counter", "Profiles that had been counted before.", c.duplicate_profiles},
+		{"cairn_profiles_rejected_future_total", "counter", "Samples later than now.", c.rejected_future},
+		{"cairn_profiles_rejected_old_total", "counter", "Samples older than what is kept.", c.rejected_old},
+		{"cairn_profiles_commits_total", "counter", "Transactions committed.", c.commits},
+		{"cairn_profiles_busy_total", "counter", "Batches refused since too many waited.", c.busy},
+		{"cairn_profiles_dropped_by_age_total", "counter", "Partitions dropped for their age.", c.dropped_by_age},
+		{"cairn_profiles_dropped_by_size_total", "counter", "Partitions dropped for their size.", c.dropped_by_size},
+		{"cairn_profiles_queue_bytes", "gauge", "Batches that wait for the writer.", c.queue_bytes},
+		{"cairn_profiles_partitions", "gauge", "Partitions.", c.partitions},
+		{"cairn_profiles_stored_bytes", "gauge", "Samples as stored.", c.stored_bytes},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		metrics_one(page, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+}
+
 static void write_pool(struct metrics_page *page, const char *name, struct net_pool *pool)
 {
 	struct net_pool_stats stats;
@@ -158,10 +192,13 @@ static struct err *metrics(struct call *call, struct net_reply *reply)
 	metrics_head(&page, "cairn_pool_requests", "gauge", "Requests in the worker pools.");
 	write_pool(&page, "questions", api->questions);
 	write_pool(&page, "uploads", api->uploads);
+	write_pool(&page, "profiles", api->profiles);
 	write_store(&page, &stat);
 	api_agent_metrics_write(&api->agent_counters, api->agents, &page);
 	if (api->options.ingest)
 		write_ingest(&page, api->options.ingest);
+	if (api->options.samples)
+		write_samples(&page, api->options.samples);
 	if (api->server)
 		write_net(&page, api->server);
 	return page.failed;

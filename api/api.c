@@ -2,6 +2,7 @@
 #include "api/api.h"
 
 #include "api/call.h"
+#include "api/otlp_export.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +18,8 @@ static const struct net_route routes[] = {
 	{NET_POST, "/v1/uploads/{id}/finish", upload_finish_on_head, "upload_finish"},
 	{NET_GET, "/v1/jobs/{id}", job_on_head, "job"},
 	{NET_GET, "/v1/agents", agents_on_head, "agents"},
+	{NET_POST, "/v1development/profiles", otlp_on_head, "otlp"},
+	{NET_GET, "/v1/profiles", profiles_on_head, "profiles"},
 	{NET_GET, "/healthz", healthz_on_head, "healthz"},
 	{NET_GET, "/readyz", readyz_on_head, "readyz"},
 	{NET_GET, "/metrics", metrics_on_head, "metrics"},
@@ -25,6 +28,12 @@ static const struct net_route routes[] = {
 /* With message_max filled in by api_create. */
 static const struct net_grpc_method grpc_methods[] = {
 	{.path = "/cairn.v1.Symbolizer/Symbolize", .on_open = symbolize_on_open, CALL_GRPC_UNARY},
+	{.path = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
+		.unary = true,
+		.on_open = otlp_on_open,
+		.on_message = otlp_on_message,
+		.on_cancel = call_grpc_on_cancel,
+		.on_free = call_grpc_on_free},
 };
 _Static_assert(ARRAY_SIZE(grpc_methods) < API_GRPC_METHODS_MAX, "struct api has room for them");
 
@@ -75,6 +84,8 @@ static void fill_defaults(struct api_options *options)
 		options->limit_modules = 10000;
 	if (!options->limit_addresses)
 		options->limit_addresses = 100000;
+	if (!options->profiles_bytes)
+		options->profiles_bytes = 512 << 20;
 	if (!options->names_bytes)
 		options->names_bytes = 64 << 20;
 }
@@ -105,6 +116,10 @@ struct err *api_create(const struct api_options *options, struct api **ret)
 		e = net_pool_create("question", api->options.threads, api->options.queue, &api->questions);
 	if (!e)
 		e = net_pool_create("upload", api->options.upload_threads, api->options.queue, &api->uploads);
+	if (!e)
+		e = net_pool_create("profile", api->options.threads, api->options.queue, &api->profiles);
+	if (!e)
+		e = api_otlp_create(&api->otlp);
 	if (e) {
 		api_destroy(api);
 		return e;
@@ -127,6 +142,7 @@ void api_stop(struct api *api)
 {
 	api_drain(api);
 	net_pool_destroy(TAKE_PTR(api->uploads));
+	net_pool_destroy(TAKE_PTR(api->profiles));
 	net_pool_destroy(TAKE_PTR(api->questions));
 }
 
@@ -142,6 +158,7 @@ void api_destroy(struct api *api)
 		free(api->finished[i].upload);
 	free(api->finished);
 	api_agents_destroy(api->agents);
+	api_otlp_destroy(api->otlp);
 	(void)pthread_mutex_destroy(&api->lock);
 	free(api);
 }

@@ -2,8 +2,8 @@
 /*
  * What each request means: the routes of docs/http-api.md over net, store and ingest.
  *
- * Threads: a request's head and body arrive on a loop; whatever touches the store runs on one of two bounded pools, one for
- * questions (a thread a CPU) and one for uploads (they wait for fsync, and must not keep questions waiting). A full queue is
+ * Threads: a request's head and body arrive on a loop; whatever touches the store runs on one of three bounded pools, one for
+ * questions (a thread a CPU), one for uploads (they wait for fsync, and must not keep questions waiting), one for profiles. A full queue is
  * answered 503. The answer goes back to the loop.
  */
 #ifndef CAIRN_API_API_H
@@ -31,7 +31,8 @@ struct api_options {
 	uint32_t queue;	       /* waiting questions, and waiting upload calls: 1024 */
 	uint64_t limit_body;   /* of POST /v1/symbolize: 16 MiB */
 	uint64_t limit_answer; /* of POST /v1/symbolize: 256 MiB */
-	uint64_t limit_message; /* of one gRPC message: 64 MiB */
+	uint64_t limit_message; /* of one gRPC message, and of one profiles request: 64 MiB */
+	uint64_t profiles_bytes; /* of all profiles requests over gRPC that are being read: 512 MiB */
 	uint64_t limit_modules; /* of one request: 10,000 */
 	uint64_t limit_addresses; /* of one request: 100,000 */
 	uint64_t names_bytes;  /* demangled names remembered, by each question thread: 64 MiB */

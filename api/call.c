@@ -6,13 +6,14 @@
  */
 #include "api/call.h"
 
+#include "api/otlp_export.h"
 #include "base/json.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { PARK_STEP_MS = 100, RETRY_AFTER_S = 1 };
+enum { PARK_STEP_MS = 100, RETRY_AFTER_S = 1, RETRY_AFTER_MS = 1000 };
 
 static const char queue_full[] = "the queue of requests is full";
 
@@ -96,7 +97,11 @@ static void finish_grpc(struct net_request *request, void *arg)
 	if (net_request_is_gone(request))
 		return;
 	if (call->error) {
-		net_grpc_finish(call->grpc, judge(call->error).grpc, err_message(call->error));
+		enum net_grpc_status status = judge(call->error).grpc;
+		if (status == NET_GRPC_UNAVAILABLE)
+			net_grpc_finish_retry(call->grpc, status, err_message(call->error), RETRY_AFTER_MS);
+		else
+			net_grpc_finish(call->grpc, status, err_message(call->error));
 		return;
 	}
 	(void)net_grpc_send(call->grpc, &call->reply.body);
@@ -127,6 +132,29 @@ static void end_http(struct call *call, struct err *e, struct net_reply *reply)
 	net_request_reply_post(call->request, reply);
 }
 
+void call_end(struct call *call, struct err *take_e)
+{
+	struct net_request *request = call->request;
+
+	if (call->grpc)
+		end_grpc(call, take_e);
+	else
+		end_http(call, take_e, &call->reply);
+	net_request_unref(request);
+}
+
+void call_error_reply(const struct call *call, struct err *take_e, struct net_reply *reply)
+{
+	reply_from_error(call, take_e, reply);
+}
+
+void call_grpc_refuse_busy(struct call *call, const char *message)
+{
+	atomic_fetch_add_explicit(&call->api->metrics.refused_busy, 1, memory_order_relaxed);
+	count(call, 503);
+	net_grpc_finish_retry(call->grpc, NET_GRPC_UNAVAILABLE, message, RETRY_AFTER_MS);
+}
+
 static void run(void *arg)
 {
 	struct call *call = arg;
@@ -136,6 +164,8 @@ static void run(void *arg)
 		struct err *e = call->work(call, &call->reply);
 		if (!e && call->parked)
 			net_request_post(request, arm_timer, call);
+		else if (!e && call->deferred)
+			; /* call_end brings, or has brought, the answer */
 		else if (call->grpc)
 			end_grpc(call, e);
 		else
@@ -154,7 +184,7 @@ static void submit_call(struct call *call)
 	atomic_fetch_add_explicit(&call->api->metrics.refused_busy, 1, memory_order_relaxed);
 	count(call, 503);
 	if (call->grpc) {
-		net_grpc_finish(call->grpc, NET_GRPC_UNAVAILABLE, queue_full);
+		net_grpc_finish_retry(call->grpc, NET_GRPC_UNAVAILABLE, queue_full, RETRY_AFTER_MS);
 	} else {
 		net_reply_error(&reply, 503, "busy", "%s", queue_full);
 		err_free(net_reply_header(&reply, "Retry-After", "1"));
@@ -184,6 +214,8 @@ static void on_free(void *user)
 
 	if (!call)
 		return;
+	if (call->held_bytes)
+		api_otlp_release(call->api, call->held_bytes);
 	arena_deinit(&call->arena);
 	buf_deinit(&call->message);
 	net_reply_deinit(&call->reply);
@@ -286,6 +318,18 @@ void call_grpc_on_free(void *user)
 const struct buf *call_body(const struct call *call)
 {
 	return call->grpc ? &call->message : net_request_body(call->request);
+}
+
+void call_accept_format(struct api *api, struct net_request *request, enum api_path path, enum api_format format, call_work_fn *work)
+{
+	struct net_body_options body = {.limit = api->options.limit_message};
+	struct call *call = create(api, request, path);
+	if (!call)
+		return;
+	call->pool = api->profiles;
+	call->work = work;
+	call->format = format;
+	net_request_accept(request, &call_ops, call, &body);
 }
 
 void call_refuse(struct api *api, struct net_request *request, enum api_path path, unsigned status, const char *code,

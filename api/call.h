@@ -29,7 +29,8 @@ struct api_finished {
 struct api {
 	struct api_options options; /* defaults filled in */
 	const struct net_server *server;
-	struct net_pool *questions, *uploads;
+	struct net_pool *questions, *uploads, *profiles;
+	struct api_otlp *otlp;
 	struct net_grpc_method grpc_methods[API_GRPC_METHODS_MAX]; /* with limit_message */
 	size_t grpc_method_count;
 	struct api_metrics metrics;
@@ -47,7 +48,7 @@ struct call;
 
 /**
  * Does the work of a request on a pool's thread and fills @p reply (status, type, body). An error becomes the fitting
- * error answer. Setting call->parked instead holds the answer back.
+ * error answer. Setting call->parked instead holds the answer back; call->deferred says that call_end will bring it.
  */
 typedef struct err *call_work_fn(struct call *call, struct net_reply *reply);
 
@@ -57,11 +58,13 @@ struct call {
 	enum api_path path;
 	struct net_pool *pool;
 	call_work_fn *work;
+	bool deferred;
 	_Atomic bool counted; /* in the metrics: by whoever is first, answer or abort */
 
 	/* gRPC only */
 	struct net_grpc_call *grpc; /* borrowed; NULL over HTTP */
 	struct buf message;	    /* the client's one message */
+	size_t held_bytes;	    /* of api_otlp_hold */
 	struct net_reply reply;	    /* from the pool's thread to the loop */
 	struct err *error;	    /* likewise, in place of an answer */
 
@@ -84,6 +87,17 @@ void call_accept_symbolize(struct api *api, struct net_request *request, enum ap
  */
 struct call *call_accept_grpc(struct api *api, struct net_grpc_call *grpc, enum api_path path, struct net_pool *pool,
 	call_work_fn *work);
+/** As call_accept on the pool for profiles, for a body of that format. */
+void call_accept_format(struct api *api, struct net_request *request, enum api_path path, enum api_format format, call_work_fn *work);
+/**
+ * The answer of a call that was deferred: call->reply, or @p take_e. The reference to the request that was taken (net_request_ref) before
+ * it was deferred is dropped. Any thread.
+ */
+void call_end(struct call *call, struct err *take_e);
+/** The error answer that @p take_e asks for over HTTP; what was in @p reply is dropped. */
+void call_error_reply(const struct call *call, struct err *take_e, struct net_reply *reply);
+/** Refuses a gRPC call that may come again. Loop thread. */
+void call_grpc_refuse_busy(struct call *call, const char *message);
 void call_grpc_on_message(struct net_grpc_call *grpc, struct buf *message);
 void call_grpc_on_timer(struct net_grpc_call *grpc);
 void call_grpc_on_cancel(struct net_grpc_call *grpc);
@@ -110,6 +124,10 @@ struct err *call_error_with_offset(struct net_reply *reply, unsigned status, con
 void symbolize_on_head(struct net_request *request, void *user);
 /* on_open of the gRPC method */
 void symbolize_on_open(struct net_grpc_call *grpc, void *user);
+void otlp_on_head(struct net_request *request, void *user);
+void otlp_on_open(struct net_grpc_call *grpc, void *user);
+void otlp_on_message(struct net_grpc_call *grpc, struct buf *message);
+void profiles_on_head(struct net_request *request, void *user);
 void files_on_head(struct net_request *request, void *user);
 void file_on_head(struct net_request *request, void *user);
 void job_on_head(struct net_request *request, void *user);

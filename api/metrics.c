@@ -30,6 +30,9 @@ static const char *const path_names[API_PATH_COUNT] = {
 	[API_PATH_HEALTHZ] = "/healthz",
 	[API_PATH_READYZ] = "/readyz",
 	[API_PATH_METRICS] = "/metrics",
+	[API_PATH_OTLP] = "/v1development/profiles",
+	[API_PATH_OTLP_GRPC] = "ProfilesService/Export",
+	[API_PATH_PROFILES] = "/v1/profiles",
 	[API_PATH_SYMBOLIZE_GRPC] = "/cairn.v1.Symbolizer/Symbolize",
 };
 
@@ -177,6 +180,21 @@ static void write_symbolize(const struct api_metrics *metrics, struct metrics_pa
 		get(&metrics->waits));
 }
 
+static void write_otlp(const struct api_metrics *metrics, struct metrics_page *page)
+{
+	static const char *const layouts[OTLP_LAYOUTS] = {
+		[OTLP_1_7] = "layout=\"1.7\"", [OTLP_1_8] = "layout=\"1.8\"", [OTLP_1_9] = "layout=\"1.9\"", [OTLP_1_10] = "layout=\"1.10\""};
+
+	metrics_head(page, "cairn_otlp_requests_total", "counter", "Profiles requests read, by the proto version of their layout.");
+	for (size_t i = 0; i < OTLP_LAYOUTS; i++)
+		metrics_u64(page, "cairn_otlp_requests_total", layouts[i], get(&metrics->otlp_layouts[i]));
+	metrics_one(page, "cairn_otlp_bytes_total", "counter", "Their bytes, decompressed.", get(&metrics->otlp_bytes));
+	metrics_one(page, "cairn_otlp_rejected_requests_total", "counter", "Profiles requests that could not be read.",
+		get(&metrics->otlp_rejected_requests));
+	metrics_one(page, "cairn_otlp_rejected_profiles_total", "counter", "Profiles left out for a fault in them.",
+		get(&metrics->otlp_rejected_profiles));
+}
+
 void api_metrics_write(const struct api_metrics *metrics, struct metrics_page *page)
 {
 	write_requests(metrics, page);
@@ -191,6 +209,7 @@ void api_metrics_write(const struct api_metrics *metrics, struct metrics_page *p
 		get(&metrics->uploads_skipped));
 	metrics_one(page, "cairn_http_refused_busy_total", "counter", "Requests refused since the worker queue was full.",
 		get(&metrics->refused_busy));
+	write_otlp(metrics, page);
 }
 
 static uint64_t resident_bytes(void)

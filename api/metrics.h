@@ -8,6 +8,7 @@
 
 #include "api/symbolize.h"
 #include "base/buf.h"
+#include "profiles/otlp.h"
 
 #include <stdatomic.h>
 
@@ -26,6 +27,9 @@ enum api_path {
 	API_PATH_READYZ,
 	API_PATH_METRICS,
 	API_PATH_SYMBOLIZE_GRPC, /* its statuses: those that HTTP would have given */
+	API_PATH_OTLP,
+	API_PATH_OTLP_GRPC,
+	API_PATH_PROFILES,
 	API_PATH_COUNT,
 };
 /** "/v1/symbolize", "/v1/files/{id}", .. */
@@ -49,6 +53,9 @@ struct api_metrics {
 	_Atomic uint64_t uploads_finished, uploads_skipped;
 	_Atomic uint64_t waits; /* answers that were held for something pending */
 	_Atomic uint64_t refused_busy; /* the worker queue was full */
+	_Atomic uint64_t otlp_bytes; /* of messages that were read */
+	_Atomic uint64_t otlp_layouts[OTLP_LAYOUTS];
+	_Atomic uint64_t otlp_rejected_profiles, otlp_rejected_requests;
 };
 
 /** Counts one answer. @p status 0: the peer went away or net answered for us. Any thread. */

@@ -12,6 +12,7 @@ extern const struct cli_command table_command;
 extern const struct cli_command addr2line_command;
 extern const struct cli_command verify_command;
 extern const struct cli_command symbolize_command;
+extern const struct cli_command profile_command;
 extern const struct cli_command store_command;
 
 #endif

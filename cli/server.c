@@ -48,13 +48,10 @@ void server_closep(struct server **server)
 	free(*server);
 }
 
-static struct err *send_request(struct server *server, const char *path, struct net_client_request *request,
-	struct server_reply *ret)
+static struct err *send_raw(struct server *server, const char *path, struct net_client_request *request,
+	struct net_client_reply *ret)
 {
 	CLEANUP(freep) char *url = NULL;
-	struct net_client_reply reply = {0};
-	char retry[32];
-	json_error_t error;
 
 	if (asprintf(&url, "%s%s", server->url, path) < 0) {
 		url = NULL;
@@ -62,18 +59,53 @@ static struct err *send_request(struct server *server, const char *path, struct 
 	}
 	request->url = url;
 	request->reply_limit = REPLY_BYTES_MAX;
-	TRY(net_client_send(server->client, request, &reply));
-	*ret = (struct server_reply){.status = reply.status};
-	if (net_client_reply_header(&reply, "retry-after", retry, sizeof(retry)))
+	return net_client_send(server->client, request, ret);
+}
+
+/* Plain bodies (/healthz) become an empty object; so does a proxy's error page, which then has its status only. */
+static struct err *parse_reply(const struct net_client_reply *reply, struct server_reply *ret)
+{
+	char retry[32];
+	json_error_t error;
+
+	*ret = (struct server_reply){.status = reply->status};
+	if (net_client_reply_header(reply, "retry-after", retry, sizeof(retry)))
 		(void)cli_parse_count(retry, 3600, &ret->retry_after_s);
-	/* Plain bodies (/healthz) become an empty object; so does a proxy's error page, which then has its status only. */
-	ret->body = reply.body.len > 0 ? json_loadb((const char *)reply.body.data, reply.body.len, 0, &error) : NULL;
+	ret->body = reply->body.len > 0 ? json_loadb((const char *)reply->body.data, reply->body.len, 0, &error) : NULL;
 	if (!json_is_object(ret->body)) {
 		json_decref(ret->body);
 		ret->body = json_object();
 	}
-	net_client_reply_deinit(&reply);
 	return ret->body ? NULL : err_nomem();
+}
+
+static struct err *send_request(struct server *server, const char *path, struct net_client_request *request,
+	struct server_reply *ret)
+{
+	struct net_client_reply reply = {0};
+
+	TRY(send_raw(server, path, request, &reply));
+	struct err *e = parse_reply(&reply, ret);
+	net_client_reply_deinit(&reply);
+	return e;
+}
+
+struct err *server_get_bytes(struct server *server, const char *path, struct buf *ret)
+{
+	struct net_client_request request = {.method = "GET"};
+	struct net_client_reply reply = {0};
+	CLEANUP(server_reply_deinit) struct server_reply parsed = {0};
+
+	TRY(send_raw(server, path, &request, &reply));
+	struct err *e = NULL;
+	if (reply.status == 200)
+		e = buf_append(ret, reply.body.data, reply.body.len);
+	else
+		e = parse_reply(&reply, &parsed);
+	if (!e && reply.status != 200)
+		e = server_reply_error(server, path, &parsed);
+	net_client_reply_deinit(&reply);
+	return e;
 }
 
 struct err *server_call(struct server *server, const char *method, const char *path, const struct buf *body,

@@ -37,6 +37,11 @@ struct err *server_call(struct server *server, const char *method, const char *p
 /** One request whose body is @p len bytes of @p fd from @p foff. */
 struct err *server_put_bytes(struct server *server, const char *path, int fd, uint64_t foff, uint64_t len,
 	struct server_reply *ret) MUST_USE;
+/**
+ * GET of something that is no JSON, its body appended to @p ret.
+ * @return NULL when the status is 200; otherwise as server_reply_error and server_call
+ */
+struct err *server_get_bytes(struct server *server, const char *path, struct buf *ret) MUST_USE;
 /** For CLEANUP. */
 void server_reply_deinit(struct server_reply *reply);
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "ingest/ingest.h"
 #include "sources/sources.h"
+#include "profiles/samples.h"
 #include "store/blob.h"
 #include "store/store.h"
 
@@ -18,6 +19,7 @@ struct daemon {
 	struct store *store;
 	struct ingest *ingest;
 	struct sources *sources;
+	struct samples *samples;
 	struct api *api;
 	struct net_server *server;
 	char addresses[ADDRESSES_SIZE];
@@ -112,6 +114,20 @@ static struct err *start_sources(struct daemon *daemon)
 	return sources_start(daemon->store, &options, &daemon->sources);
 }
 
+static struct err *open_samples(struct daemon *daemon)
+{
+	const struct settings *settings = daemon->settings;
+	struct samples_options options = {
+		.data_dir = settings->data_dir,
+		.map_max = settings->store_map_max,
+		.keep_ms = settings->profiles_keep_ms,
+		.max_bytes = settings->profiles_max_bytes,
+		.raw_for_ms = settings->profiles_raw_for_ms,
+	};
+
+	return samples_open(&options, &daemon->samples);
+}
+
 static struct err *create_api(struct daemon *daemon)
 {
 	const struct settings *settings = daemon->settings;
@@ -119,6 +135,7 @@ static struct err *create_api(struct daemon *daemon)
 		.store = daemon->store,
 		.ingest = daemon->ingest,
 		.sources = daemon->sources,
+		.samples = daemon->samples,
 		.threads = (uint32_t)settings->threads,
 		.upload_threads = (uint32_t)settings->upload_threads,
 		.queue = (uint32_t)settings->queue,
@@ -170,6 +187,7 @@ static struct err *listen_on(struct daemon *daemon, const char *name, const char
 static struct err *start_parts(struct daemon *daemon)
 {
 	TRY(open_store(daemon));
+	TRY(open_samples(daemon));
 	TRY(start_ingest(daemon));
 	TRY(start_sources(daemon));
 	TRY(create_api(daemon));
@@ -221,6 +239,8 @@ void daemon_stop(struct daemon *daemon)
 	if (daemon->api)
 		api_stop(daemon->api);
 	sources_destroy(daemon->sources);
+	/* What was handed in is committed and answered. */
+	samples_close(daemon->samples);
 	ingest_stop(daemon->ingest);
 	net_server_destroy(daemon->server);
 	api_destroy(daemon->api);

@@ -68,6 +68,13 @@ static const struct config_key keys[] = {
 	{"sources.rate", NULL, CONFIG_SIZE, AT(sources_rate), 0, UINT64_C(1) << 40, "0", "SIZE a second of each download; 0: no limit"},
 	{"sources.parallel", NULL, CONFIG_UINT, AT(sources_parallel), 1, 64, "8", "N downloads at once"},
 
+	{"profiles.keep", NULL, CONFIG_DURATION, AT(profiles_keep_ms), 3600000, UINT64_C(315360000000), "30d",
+		"TIME after which samples are dropped"},
+	{"profiles.max_bytes", NULL, CONFIG_SIZE, AT(profiles_max_bytes), 16 << 20, UINT64_C(1) << 46, "64G",
+		"SIZE of samples; past it the oldest are dropped"},
+	{"profiles.raw_for", NULL, CONFIG_DURATION, AT(profiles_raw_for_ms), 1000, UINT64_C(31536000000), "1h",
+		"TIME for which a sample's exact time is kept"},
+
 	{"worker.path", NULL, CONFIG_TEXT, AT(worker_path), 0, 0, NULL, "FILE cairn-worker; default: beside cairnd"},
 	{"ingest.workers", NULL, CONFIG_UINT, AT(ingest_workers), 0, 64, "0", "N workers at once; 0: one per two CPUs"},
 	{"ingest.worker_threads", NULL, CONFIG_UINT, AT(ingest_worker_threads), 0, 64, "0",

@@ -52,6 +52,10 @@ struct settings {
 	uint64_t sources_rate;
 	uint64_t sources_parallel;
 
+	uint64_t profiles_keep_ms;
+	uint64_t profiles_max_bytes;
+	uint64_t profiles_raw_for_ms;
+
 	char *worker_path;
 	uint64_t ingest_workers;
 	uint64_t ingest_worker_threads;

@@ -78,5 +78,10 @@ void net_grpc_set_timer(struct net_grpc_call *call, uint64_t ms);
 bool net_grpc_send(struct net_grpc_call *call, struct buf *take_message);
 /** Ends the call; @p message is for people, may be NULL. What comes after is ignored. */
 void net_grpc_finish(struct net_grpc_call *call, enum net_grpc_status status, const char *message);
+/**
+ * The same for what may be tried again after @p retry_ms: sends google.rpc.RetryInfo along (grpc-status-details-bin), without
+ * which clients take RESOURCE_EXHAUSTED as final.
+ */
+void net_grpc_finish_retry(struct net_grpc_call *call, enum net_grpc_status status, const char *message, uint32_t retry_ms);
 
 #endif

@@ -25,6 +25,7 @@ enum otlp_layout {
 		      comment */
 	OTLP_1_9,  /* as 1.8, profile without comment */
 	OTLP_1_10, /* sample {stack, attributes, link, values, timestamps}; 1.11 is the same */
+	OTLP_LAYOUTS,
 };
 
 enum otlp_table_name {

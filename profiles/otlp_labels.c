@@ -213,7 +213,7 @@ struct err *otlp_intake_label_set(struct otlp_intake *in, uint32_t parent,
 	for (; hmap_get(&in->set_index, key, &number); key++) {
 		const struct otlp_label_set *set = &sets[number];
 		if (set->parent == parent && set->count == count &&
-			memcmp(kept + set->first, asked + 1, count * sizeof(*asked)) == 0) {
+			(count == 0 || memcmp(kept + set->first, asked + 1, count * sizeof(*asked)) == 0)) {
 			*ret = *set;
 			return NULL;
 		}
