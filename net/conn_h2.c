@@ -39,6 +39,7 @@ struct h2_exchange {
 	bool held_end; /* the body's end came while it was paused */
 	uint64_t moved_ns;
 	size_t dropped; /* bytes that came after the answer was complete */
+	bool never_stop; /* gRPC: clients end the stream themselves, and err when we do it while they send */
 };
 
 static void finish_if_over(struct h2_conn *hc)
@@ -185,7 +186,7 @@ static void on_head(void *user, struct h2_stream *stream, struct net_head *take_
 		h2_reset(stream);
 		return;
 	}
-	stream->stop_at_end = net_grpc_is(x->request);
+	x->never_stop = net_grpc_is(x->request);
 	request_dispatch(x->request);
 }
 
@@ -196,7 +197,7 @@ static void on_body(void *user, struct h2_stream *stream, const uint8_t *bytes, 
 	(void)user;
 	if (!x || !x->request) {
 		h2_consumed_connection(stream, len);
-		if (x && x->dropped <= DROP_BODY_MAX && (x->dropped += len) > DROP_BODY_MAX)
+		if (x && !x->never_stop && x->dropped <= DROP_BODY_MAX && (x->dropped += len) > DROP_BODY_MAX)
 			h2_stop(stream);
 		return;
 	}

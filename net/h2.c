@@ -16,9 +16,9 @@
  * Flow control inwards is by hand: the owner gives credit when its reader has taken the bytes. The connection's credit is given
  * at once, so that one paused stream does not stop the others; the stream's own window bounds what it can hold.
  *
- * An answer may end before the request does. RST_STREAM(NO_ERROR) right behind it is what the RFC offers (9113, 8.1) and what gRPC
- * clients need (tried: grpcio 1.51 takes one that comes later for an error), but curl 7.88 loses the answer then. So the owner sets
- * stop_at_end for gRPC; for others it gives the stream no more credit and calls h2_stop when the client goes on all the same.
+ * An answer may end before the request does. RST_STREAM(NO_ERROR) right behind it is what the RFC offers (9113, 8.1), but curl 7.88
+ * loses the answer then, and grpc-js 1.13 on node 20 too; grpcio 1.51 takes one that comes later for an error. So the stream
+ * gets no more credit, and the owner calls h2_stop when a client that is not gRPC goes on all the same.
  */
 #include "net/h2.h"
 

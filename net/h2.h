@@ -34,7 +34,7 @@ struct h2_stream {
 	struct buf trailers; /* "name: value\r\n" lines */
 	bool has_trailers;
 	bool end_sent;	  /* the answer's last frame is on its way */
-	bool stop_at_end; /* set by the owner: h2_stop as soon as the answer's last frame is sent */
+	bool stop_at_end; /* h2_stop as soon as the answer's last frame is sent */
 };
 
 struct h2_events {
