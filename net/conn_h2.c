@@ -24,10 +24,11 @@ struct h2_conn {
 	uint64_t sent_before; /* h2_sent at the last progress */
 	size_t held;	      /* bytes held for paused requests */
 	uint64_t checked_ns;  /* when stalled streams were looked for */
+	uint64_t calmed_ns;   /* when time last took noise away */
 };
 
 /* What a client may still send on a stream whose answer is complete. */
-enum { DROP_BODY_MAX = H2_STREAM_WINDOW / 2 };
+enum { DROP_BODY_MAX = H2_STREAM_WINDOW / 2, CALM_PER_SECOND = 10 };
 
 /* One stream's exchange; freed when the stream is closed. */
 struct h2_exchange {
@@ -280,6 +281,17 @@ static struct err *hc_open(struct net_conn *conn)
 	return NULL;
 }
 
+/* Keep-alive PINGs of a connection that lives for days are no flood. */
+static void calm_by_time(struct h2_conn *hc)
+{
+	uint64_t now = net_now_ns(), seconds = (now - hc->calmed_ns) / 1000000000;
+
+	if (seconds == 0)
+		return;
+	h2_calm(hc->h2, (unsigned)(seconds < 1000 ? seconds : 1000) * CALM_PER_SECOND);
+	hc->calmed_ns = now;
+}
+
 static size_t hc_on_bytes(struct net_conn *conn, const uint8_t *bytes, size_t len)
 {
 	struct h2_conn *hc = conn->state;
@@ -290,6 +302,7 @@ static size_t hc_on_bytes(struct net_conn *conn, const uint8_t *bytes, size_t le
 		return 0;
 	}
 	hc->heard = true;
+	calm_by_time(hc);
 	if (!h2_feed(hc->h2, bytes, len)) {
 		net_count(conn->shard, NET_BAD_REQUESTS, 1);
 		net_conn_finish(conn, true);

@@ -22,9 +22,12 @@ struct net_grpc_call {
 	struct grpc_reader reader;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
 	uint64_t timer_ns;    /* of net_grpc_set_timer, likewise */
+	uint64_t moved_ns; /* when bytes of the client came */
 	uint64_t messages;
 	bool replied; /* the head is sent */
 	bool over;    /* finished or cancelled */
+	bool ended;   /* the client's side */
+	bool watched; /* the timer is set for a message that may stall */
 	struct buf unary; /* the one message, until the half-close */
 };
 
@@ -248,6 +251,22 @@ static void fail_with(struct net_grpc_call *call, struct err *take_e)
 	err_free(take_e);
 }
 
+/*
+ * Memory is held for a message whose rest, or whose end, is still to come. Collected bodies are timed by the connection; these
+ * are streamed, so the call does it.
+ */
+static bool is_waiting(const struct net_grpc_call *call)
+{
+	return !call->ended && !call->request->paused && (call->reader.prefix_len > 0 || call->unary.cap > 0);
+}
+
+static uint64_t stall_ns(const struct net_grpc_call *call)
+{
+	return call->moved_ns + call->request->core->limits.body_timeout_ms * 1000000;
+}
+
+static void arm(struct net_grpc_call *call);
+
 static void charge(struct net_grpc_call *call)
 {
 	net_charge(call->request->core, &call->request->charged, call->reader.message.cap + call->unary.cap);
@@ -277,15 +296,20 @@ static void on_body(struct net_request *request, const uint8_t *bytes, size_t le
 
 	if (call->over)
 		return;
+	call->moved_ns = net_now_ns();
 	struct err *e = grpc_reader_feed(&call->reader, bytes, len);
 	if (e) {
 		fail_with(call, e);
 		return;
 	}
 	charge(call);
-	if (!call->over && call->reader.message.cap > 0 && net_memory_is_short(request->core, 0)) {
+	if (call->over)
+		return;
+	if (request->charged > 0 && net_memory_is_short(request->core, 0)) {
 		net_count(request->shard, NET_REFUSED_MEMORY, 1);
 		fail(call, NET_GRPC_UNAVAILABLE, "too much is in memory at the moment");
+	} else if (!call->watched && is_waiting(call)) {
+		arm(call);
 	}
 }
 
@@ -295,6 +319,7 @@ static void on_end(struct net_request *request)
 
 	if (call->over)
 		return;
+	call->ended = true;
 	struct err *e = grpc_reader_finish(&call->reader);
 	if (e) {
 		fail_with(call, e);
@@ -305,9 +330,9 @@ static void on_end(struct net_request *request)
 			fail(call, NET_GRPC_INTERNAL, "a unary call without a message");
 			return;
 		}
+		/* Stays charged until the call is over: the handler may keep it as long as it likes. */
 		struct buf message = call->unary;
 		call->unary = (struct buf){0};
-		charge(call);
 		if (call->method->on_message)
 			call->method->on_message(call, &message);
 		buf_deinit(&message);
@@ -324,13 +349,16 @@ static void on_writable(struct net_request *request)
 		call->method->on_writable(call);
 }
 
-/* The request has one timer for the client's deadline and the handler's: it is set to the earlier. */
+/* The request has one timer for the client's deadline, the handler's and a message that stalls: it is set to the earliest. */
 static void arm(struct net_grpc_call *call)
 {
 	uint64_t at = call->timer_ns, now = net_now_ns();
 
 	if (call->deadline_ns && (at == 0 || call->deadline_ns < at))
 		at = call->deadline_ns;
+	call->watched = is_waiting(call);
+	if (call->watched && (at == 0 || stall_ns(call) < at))
+		at = stall_ns(call);
 	net_request_set_timer(call->request, at == 0 ? 0 : at > now ? (at - now) / 1000000 + 1 : 1);
 }
 
@@ -350,6 +378,11 @@ static void on_timer(struct net_request *request)
 		return;
 	if (call->deadline_ns && call->deadline_ns <= now) {
 		fail(call, NET_GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
+		return;
+	}
+	if (is_waiting(call) && stall_ns(call) <= now) {
+		net_count(request->shard, NET_TIMEOUTS_BODY, 1);
+		fail(call, NET_GRPC_DEADLINE_EXCEEDED, "the message did not arrive in time");
 		return;
 	}
 	if (call->timer_ns && call->timer_ns <= now) {

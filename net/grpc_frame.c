@@ -3,7 +3,10 @@
 
 #include <string.h>
 
-enum { TIMEOUT_DIGITS_MAX = 8 };
+enum {
+	TIMEOUT_DIGITS_MAX = 8,
+	KEPT_BYTES = 64 * 1024, /* of a buffer that the next message uses again: an idle stream holds no more */
+};
 
 void grpc_reader_deinit(struct grpc_reader *reader)
 {
@@ -34,6 +37,8 @@ static struct err *finish_message(struct grpc_reader *reader, bool *go_on_ret)
 	reader->prefix_len = 0;
 	if (!compressed) {
 		*go_on_ret = reader->on_message(reader->user, &reader->message);
+		if (reader->message.cap > KEPT_BYTES)
+			buf_deinit(&reader->message);
 		return NULL;
 	}
 	CLEANUP(buf_deinit) struct buf plain = {0};

@@ -11,7 +11,7 @@
  *   window games         queues are bounded (H2_STREAM_HIGH) and the owner closes when h2_sent stands still (conn_h2.c)
  *
  * Noise is a frame that moves no request forward (PING, SETTINGS, PRIORITY, RST_STREAM, WINDOW_UPDATE, empty DATA). Each
- * adds to a count that payload and completed heads reduce; past NOISE_MAX the connection ends with ENHANCE_YOUR_CALM.
+ * adds to a count that payload either way, completed heads and time (h2_calm) reduce; past NOISE_MAX the connection ends with ENHANCE_YOUR_CALM.
  *
  * Flow control inwards is by hand: the owner gives credit when its reader has taken the bytes. The connection's credit is given
  * at once, so that one paused stream does not stop the others; the stream's own window bounds what it can hold.
@@ -32,6 +32,7 @@ enum {
 	NOISE_RESET = 10,     /* what one RST_STREAM counts */
 	NOISE_HEAD_CREDIT = 5,
 	NOISE_DATA_CREDIT = 1,
+	NOISE_SENT_BYTES = 512, /* sent for a credit of one: who reads much sends many WINDOW_UPDATEs */
 	RESET_BURST = 1000, /* RST_STREAMs at once, then RESET_RATE a second */
 	RESET_RATE = 100,
 	REPLY_FIELDS_MAX = 64,
@@ -51,6 +52,7 @@ struct h2 {
 	struct h2_stream *streams;
 	size_t stream_count, queued;
 	uint64_t sent, requests;
+	size_t sent_since; /* the last credit for it */
 	unsigned noise;
 	bool going_away, ping_sent, failed;
 };
@@ -261,7 +263,7 @@ static void refuse(struct h2_stream *stream, unsigned status)
 	net_reply_deinit(&reply);
 }
 
-static void calm(struct h2 *h2, unsigned credit)
+void h2_calm(struct h2 *h2, unsigned credit)
 {
 	h2->noise -= h2->noise < credit ? h2->noise : credit;
 }
@@ -272,7 +274,7 @@ static void finish_head(struct h2 *h2, struct h2_stream *stream, bool ended)
 
 	stream->head_done = true;
 	stream->remote_ended = ended;
-	calm(h2, NOISE_HEAD_CREDIT);
+	h2_calm(h2, NOISE_HEAD_CREDIT);
 	unsigned status = stream->refuse ? stream->refuse : build_head(stream, &head);
 	buf_deinit(&stream->text);
 	if (status) {
@@ -314,7 +316,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 	case NGHTTP2_DATA:
 		if (frame->hd.length == 0 && !ends)
 			return add_noise(h2, 1);
-		calm(h2, NOISE_DATA_CREDIT);
+		h2_calm(h2, NOISE_DATA_CREDIT);
 		break;
 	case NGHTTP2_RST_STREAM:
 		return add_noise(h2, NOISE_RESET);
@@ -609,6 +611,9 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *to, size_t
 	stream->queued -= len;
 	h2->queued -= len;
 	h2->sent += len;
+	h2->sent_since += len;
+	h2_calm(h2, (unsigned)(h2->sent_since / NOISE_SENT_BYTES));
+	h2->sent_since %= NOISE_SENT_BYTES;
 	if (!stream->first && stream->reply_ended)
 		end_data(stream, flags);
 	else if (len == 0) {

@@ -82,6 +82,8 @@ struct h2_stream *h2_next_stream(const struct h2 *h2, const struct h2_stream *af
 
 /** No streams after those that have begun. */
 void h2_goaway(struct h2 *h2);
+/** Takes @p credit off the count of frames that move nothing (see h2.c): the owner calls it as time passes. */
+void h2_calm(struct h2 *h2, unsigned credit);
 /** Sends a PING; false while one is unanswered. */
 bool h2_ping(struct h2 *h2);
 

@@ -53,6 +53,28 @@ Test(grpc_reader_feed, stops_when_the_callback_says_so)
 	cr_assert_str_eq(seen.text, "a|");
 }
 
+static bool leave_message(void *user, struct buf *message)
+{
+	(void)message;
+	++*(unsigned *)user;
+	return true;
+}
+
+Test(grpc_reader_feed, keeps_no_large_buffer_for_the_next_message)
+{
+	enum { LEN = 1 << 20 };
+	static uint8_t bytes[5 + LEN] = {0, 0, LEN >> 16};
+	unsigned count = 0;
+	struct grpc_reader reader = {.limit = LEN, .on_message = leave_message, .user = &count};
+
+	cr_assert_null(grpc_reader_feed(&reader, bytes, sizeof(bytes)));
+	cr_assert_eq(count, 1);
+	cr_assert_leq(reader.message.cap, 64u * 1024);
+	cr_assert_null(grpc_reader_feed(&reader, bytes, sizeof(bytes)));
+	cr_assert_eq(count, 2);
+	grpc_reader_deinit(&reader);
+}
+
 Test(grpc_reader_feed, names_what_is_wrong)
 {
 	static const struct {

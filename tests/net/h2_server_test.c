@@ -2,6 +2,7 @@
 /*
  * HTTP/2 over real sockets with clients that keep no rules: no credit, no life, no reading. Frames are written by hand.
  */
+#include "base/codec.h"
 #include "tests/net/fixture.h"
 #include "tests/net/socket.h"
 
@@ -206,5 +207,72 @@ Test(net_h2_server, pauses_one_upload_and_loses_nothing)
 	cr_assert_gt(atomic_load(&fixture.seen.timers), 1);
 	cr_assert(wait_frame(fd, HEADERS, SECOND, &len));
 	(void)close(fd);
+	fixture_stop(&fixture, 100);
+}
+
+/* ---- gRPC calls that begin and do not go on ---- */
+
+/* HEADERS of a gRPC call of /test.Test/Echo, which may send gzip. */
+static void grpc_call(int fd, unsigned id)
+{
+	static const char head[] = "\x83\x86\x04\x0f/test.Test/Echo\x41\x01h"
+				   "\x0f\x10\x10" "application/grpc"
+				   "\x00\x0dgrpc-encoding\x04gzip";
+
+	cr_assert(frame(fd, HEADERS, END_HEADERS, id, head, sizeof(head) - 1));
+}
+
+Test(net_grpc, ends_a_call_whose_message_stalls)
+{
+	struct net_limits limits = {.body_timeout_ms = 300};
+	size_t len;
+	fixture_start(&fixture, &limits, 1);
+	int fd = dial(65535);
+	grpc_call(fd, 1);
+	cr_assert(frame(fd, DATA, 0, 1, "\0\0\0\0\x0a" "abc", 8));
+	uint64_t begin = now_ms();
+	/* PINGs are answered, so the connection is alive. */
+	while (atomic_load(&fixture.seen.aborts) == 0 && now_ms() - begin < 3 * SECOND) {
+		(void)frame(fd, PING, 1, 0, "\0\0\0\0\0\0\0\0", 8);
+		(void)usleep(20000);
+	}
+	cr_assert_eq(atomic_load(&fixture.seen.aborts), 1);
+	cr_assert(wait_frame(fd, HEADERS, SECOND, &len));
+	cr_assert(WAIT_FOR(atomic_load(&fixture.seen.frees) == 1, SECOND));
+	struct net_server_stats stats = fixture_stats(&fixture);
+	cr_assert_eq(stats.timeouts_body, 1);
+	cr_assert_eq(stats.buffered_bytes, 0);
+	(void)close(fd);
+	fixture_stop(&fixture, 100);
+}
+
+Test(net_grpc, counts_unpacked_messages_whose_end_is_held_back_against_the_memory_limit)
+{
+	enum { CALLS = 20, PLAIN = 512 * 1024 };
+	struct net_limits limits = {.buffered_bytes = 2 << 20};
+	struct buf message = {0};
+	size_t len;
+	static uint8_t zeros[PLAIN];
+	cr_assert_null(codec_compress_gzip(zeros, sizeof(zeros), 9, &message));
+	cr_assert_lt(message.len, 4000);
+	uint8_t data[4096] = {1, 0, 0, (uint8_t)(message.len >> 8), (uint8_t)message.len};
+	memcpy(data + 5, message.data, message.len);
+	fixture_start(&fixture, &limits, 1);
+	int fd = dial(65535);
+	/* All heads first, while nothing is held. */
+	for (unsigned i = 0; i < CALLS; i++)
+		grpc_call(fd, 2 * i + 1);
+	struct net_server_stats stats;
+	cr_assert(WAIT_FOR((stats = fixture_stats(&fixture), stats.requests_open == CALLS), SECOND));
+	for (unsigned i = 0; i < CALLS; i++) {
+		cr_assert(frame(fd, DATA, 0, 2 * i + 1, data, message.len + 5));
+		(void)usleep(10000);
+	}
+	cr_assert(WAIT_FOR((stats = fixture_stats(&fixture), stats.refused_memory >= CALLS - 5), SECOND));
+	cr_assert_lt(stats.buffered_bytes, 4u << 20);
+	cr_assert(wait_frame(fd, HEADERS, SECOND, &len));
+	(void)close(fd);
+	cr_assert(WAIT_FOR((stats = fixture_stats(&fixture), stats.buffered_bytes == 0), SECOND));
+	buf_deinit(&message);
 	fixture_stop(&fixture, 100);
 }

@@ -494,6 +494,7 @@ static void drain(struct server *server)
 
 /* :method GET, :scheme http, :path /, :authority h (HPACK static table). */
 static const uint8_t get_head[] = {0x82, 0x86, 0x84, 0x41, 0x01, 'h'};
+static const uint8_t get_big[] = {0x82, 0x86, 0x04, 0x04, '/', 'b', 'i', 'g', 0x41, 0x01, 'h'};
 
 Test(h2_feed, ends_a_connection_that_resets_its_streams_in_a_hurry)
 {
@@ -525,6 +526,61 @@ Test(h2_feed, ends_a_connection_that_only_pings)
 		fine = fine && !h2_is_over(server.h2);
 	}
 	cr_assert_lt(count, 20000u);
+	h2_destroy(server.h2);
+}
+
+Test(h2_calm, forgives_pings_that_come_slowly)
+{
+	struct server server;
+	raw_open(&server);
+	for (unsigned second = 0; second < 2000; second++) {
+		for (unsigned i = 0; i < 10; i++) {
+			cr_assert(feed_frame(&server, NGHTTP2_PING, 0, 0, "12345678", 8), "after %u seconds", second);
+			drain(&server);
+		}
+		h2_calm(server.h2, 10);
+	}
+	cr_assert(!h2_is_over(server.h2));
+	h2_destroy(server.h2);
+}
+
+/* Gives credit in steps of @p step for 20 answers of 1,000,000 bytes; how many credits it took. */
+static unsigned read_in_steps(struct server *server, uint32_t step)
+{
+	const uint8_t credit[4] = {0, (uint8_t)(step >> 16), (uint8_t)(step >> 8), (uint8_t)step};
+	unsigned count = 0;
+
+	for (uint32_t id = 1; id < 41; id += 2) {
+		cr_assert(feed_frame(server, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, id, get_big,
+			sizeof(get_big)));
+		drain(server);
+		while (h2_queued(server->h2) > 0) {
+			if (!feed_frame(server, NGHTTP2_WINDOW_UPDATE, 0, 0, credit, 4) ||
+				!feed_frame(server, NGHTTP2_WINDOW_UPDATE, 0, id, credit, 4))
+				return count;
+			drain(server);
+			count += 2;
+		}
+	}
+	return count;
+}
+
+Test(h2_feed, lets_a_client_read_much_with_small_credits)
+{
+	struct server server;
+	raw_open(&server);
+	cr_assert_gt(read_in_steps(&server, 2000), 15000);
+	cr_assert(!h2_is_over(server.h2));
+	cr_assert_eq(h2_sent(server.h2), 20000000);
+	h2_destroy(server.h2);
+}
+
+Test(h2_feed, ends_a_connection_that_gives_credit_byte_by_byte)
+{
+	struct server server;
+	raw_open(&server);
+	cr_assert_lt(read_in_steps(&server, 1), 20000);
+	cr_assert(h2_is_over(server.h2));
 	h2_destroy(server.h2);
 }
 
