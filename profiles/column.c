@@ -21,7 +21,7 @@ static struct err *append_as(struct buf *buf, enum method method, const void *by
 {
 	TRY(buf_append(buf, &(uint8_t){(uint8_t)method}, 1));
 	TRY(varint_append(buf, stored));
-	return buf_append(buf, bytes, stored);
+	return stored > 0 ? buf_append(buf, bytes, stored) : NULL;
 }
 
 struct err *column_append(struct buf *buf, const void *bytes, size_t len, int level)

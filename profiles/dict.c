@@ -522,7 +522,7 @@ static struct err *encode_records(const struct records *r, uint32_t from, int le
 		at = r->ends[i];
 	}
 	TRY(column_append(ret, lens.data, lens.len, level));
-	return column_append(ret, r->bytes.data + start, at - start, level);
+	return column_append(ret, r->bytes.data ? r->bytes.data + start : NULL, at - start, level);
 }
 
 /* A chain of new nodes has each the one before as its parent, and often the locations of an older chain in a row. */

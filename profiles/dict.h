@@ -77,7 +77,8 @@ static inline struct samples_text dict_record(const struct dict *dict, enum dict
 	const struct records *r = &dict->tables[table];
 	uint32_t start = number ? r->ends[number - 1] : 0;
 
-	return (struct samples_text){(const char *)r->bytes.data + start, r->ends[number] - start};
+	/* No bytes at all while every record is empty. */
+	return (struct samples_text){r->bytes.data ? (const char *)r->bytes.data + start : NULL, r->ends[number] - start};
 }
 static inline struct samples_text dict_text(const struct dict *dict, uint32_t number)
 {

@@ -407,10 +407,26 @@ static struct err *flush_rows(struct partition *partition, struct store_txn *txn
 	return append_block(partition, txn, kind, &block, info);
 }
 
+/* Where every sample has an exact time, both lists hold the same rows: they are sorted once. */
+static struct err *sort_together(struct partition *partition)
+{
+	struct rows *rows = &partition->pending, *times = &partition->pending_times;
+
+	if (rows->count != times->count)
+		return NULL;
+	TRY(rows_sort(times));
+	for (size_t i = 0; i < rows->count; i++) {
+		rows->items[i] = times->items[i];
+		rows->items[i].ns = 0;
+	}
+	return NULL;
+}
+
 struct err *partition_flush(struct samples *samples, struct partition *partition, struct store_txn *txn)
 {
 	if (partition->pending.count == 0 && partition->pending_times.count == 0)
 		return NULL;
+	TRY(sort_together(partition));
 	TRY(flush_dict(partition, txn));
 	TRY(flush_rows(partition, txn, BLOCK_SAMPLES, &partition->pending));
 	TRY(flush_rows(partition, txn, BLOCK_TIMES, &partition->pending_times));
