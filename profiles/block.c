@@ -291,7 +291,7 @@ static struct err *inflate_columns(struct reader *r, struct columns *c, int firs
 
 static struct reader column_reader(const struct columns *c, int i)
 {
-	return reader_init(c->bufs[i].data, c->bufs[i].len, false, "column");
+	return buf_reader(&c->bufs[i], "column");
 }
 
 static struct err *read_groups(const struct block *block, const struct columns *c, struct group *groups)

@@ -38,6 +38,12 @@ static inline int64_t unzigzag(uint64_t value)
 	return (int64_t)(value >> 1 ^ (~(value & 1) + 1));
 }
 
+/** A reader of what a buffer holds; an empty one has no bytes at all to point to. */
+static inline struct reader buf_reader(const struct buf *buf, const char *place)
+{
+	return reader_init(buf->data ? (const void *)buf->data : "", buf->len, false, place);
+}
+
 /** Appends a column of @p len bytes. @p level as zstd's. */
 struct err *column_append(struct buf *buf, const void *bytes, size_t len, int level) MUST_USE;
 

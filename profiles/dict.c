@@ -316,7 +316,7 @@ static struct reader record_reader(const struct dict *dict, enum dict_table tabl
 {
 	struct samples_text record = dict_record(dict, table, number);
 
-	return reader_init(record.bytes, record.len, false, "dictionary");
+	return reader_init(record.bytes ? record.bytes : "", record.len, false, "dictionary");
 }
 
 /* A number below a count, else the reader fails. */
@@ -573,8 +573,8 @@ static struct err *decode_records(struct dict *dict, enum dict_table table, stru
 		return reader_error(r, "table %d is malformed", table);
 	TRY(column_inflate(&lens_column, &lens));
 	TRY(column_inflate(&bytes_column, &bytes));
-	struct reader lens_reader = reader_init(lens.data, lens.len, false, "lengths");
-	struct reader content = reader_init(bytes.data, bytes.len, false, "records");
+	struct reader lens_reader = buf_reader(&lens, "lengths");
+	struct reader content = buf_reader(&bytes, "records");
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t len = reader_uleb(&lens_reader);
 		const uint8_t *record = reader_bytes(&content, len);
@@ -600,8 +600,8 @@ static struct err *decode_nodes(struct dict *dict, struct reader *r)
 		return reader_error(r, "the nodes are malformed");
 	TRY(column_inflate(&parents_column, &parents));
 	TRY(column_inflate(&locations_column, &locations));
-	struct reader p = reader_init(parents.data, parents.len, false, "parents");
-	struct reader l = reader_init(locations.data, locations.len, false, "locations");
+	struct reader p = buf_reader(&parents, "parents");
+	struct reader l = buf_reader(&locations, "locations");
 	TRY(nodes_reserve(dict, dict->node_count + count));
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t back = reader_uleb(&p) + 1, location = reader_uleb(&l);
