@@ -198,6 +198,8 @@ struct dw_range_list ARRAY_OF(struct dw_range);
  * @return NULL; ERR_FORMAT: a list out of bounds or without an end; ERR_LIMIT; ERR_NOMEM. Sources: DWARF 4, 2.17; DWARF 5, 2.17.3.
  */
 struct err *dw_die_ranges(struct dw *dw, const struct dw_unit *unit, const struct dw_die *die, struct dw_range_list *ret) MUST_USE;
+/** Takes out the ranges that end before they begin; how many these were. */
+size_t dw_drop_reversed(struct dw_range_list *list);
 
 /** NULL when the code is not defined. */
 static inline const struct dw_abbrev *dw_abbrev_find(const struct dw_abbrevs *table, uint64_t code)

@@ -150,9 +150,10 @@ static bool is_tombstone(const struct dw_unit *unit, uint64_t address)
 	return address >= max - 1;
 }
 
+/* An empty range is nothing; a reversed one is kept for dw_drop_reversed to count. */
 static struct err *append(struct dw *dw, struct dw_range_list *list, uint64_t low, uint64_t high)
 {
-	if (low >= high)
+	if (low == high)
 		return NULL;
 	TRY(ARRAY_ROOM(dw->account, list, 1));
 	list->items[list->count++] = (struct dw_range){low, high};
@@ -287,4 +288,15 @@ struct err *dw_die_ranges(struct dw *dw, const struct dw_unit *unit, const struc
 	if (!dw_has(die, DW_SLOT_RANGES))
 		return NULL;
 	return read_ranges(dw, unit, &die->values[DW_SLOT_RANGES], ret);
+}
+
+size_t dw_drop_reversed(struct dw_range_list *list)
+{
+	size_t kept = 0, count = list->count;
+
+	for (size_t i = 0; i < count; i++)
+		if (list->items[i].low < list->items[i].high)
+			list->items[kept++] = list->items[i];
+	list->count = kept;
+	return count - kept;
 }

@@ -255,7 +255,7 @@ static struct err *ensure_node(struct dw *dw, const struct dw_unit *unit, struct
 	return NULL;
 }
 
-/* Reads the ranges of a DIE into walk->list and leaves those that are code. A damaged list counts as none. */
+/* Reads the ranges of a DIE into walk->list and leaves those that are code. A damaged list counts as none, a reversed range too. */
 static struct err *live_ranges(struct dw *dw, const struct dw_unit *unit, const struct elffile *code, const struct dw_die *die, struct walk *walk)
 {
 	size_t live = 0;
@@ -268,6 +268,10 @@ static struct err *live_ranges(struct dw *dw, const struct dw_unit *unit, const 
 		note_damage(walk, e);
 		walk->list.count = 0;
 	}
+	size_t reversed = dw_drop_reversed(&walk->list);
+	if (reversed > 0)
+		note_damage(walk, err_new(ERR_FORMAT, "%s+0x%" PRIx64 ": in this unit, %zu ranges of a function end before they begin",
+					  dw->sections.info.place, unit->offset, reversed));
 	for (size_t i = 0; i < walk->list.count; i++)
 		if (elffile_is_code(code, walk->list.items[i].low))
 			walk->list.items[live++] = walk->list.items[i];

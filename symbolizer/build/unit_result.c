@@ -180,6 +180,7 @@ static struct err *read_covered(struct dw *dw, const struct dw_unit *unit, struc
 			s->out.damage = e;
 		s->covered.count = 0;
 	}
+	(void)dw_drop_reversed(&s->covered); /* its functions' are told */
 	if (s->covered.count == 0 && s->walk.ranges.count > 0) {
 		TRY(ARRAY_ROOM(dw->account, &s->covered, 1));
 		s->covered.items[s->covered.count++] = (struct dw_range){0, UINT64_MAX};

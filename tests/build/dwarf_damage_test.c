@@ -320,7 +320,7 @@ Test(build_damage, drops_a_range_list_whose_index_is_out_of_range)
 	expect_damaged("the index of an address is out of range");
 }
 
-Test(build_damage, ignores_reversed_and_wrapping_ranges)
+Test(build_damage, leaves_out_and_tells_reversed_and_wrapping_ranges)
 {
 	begin_sound(4);
 	bad_ranges(0);
@@ -331,6 +331,9 @@ Test(build_damage, ignores_reversed_and_wrapping_ranges)
 	ASK(0x1000, "sound :0:0");
 	ASK(0x1110, "-");
 	ASK(0x1130, "-");
+	cr_expect_eq(stats.damaged, 1);
+	expect_reason("2 ranges of a function end before they begin");
+	expect_reason(".debug_info+0x");
 	buf_deinit(&table);
 }
 
