@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the kernel tells of processes through perf's side band: fork, exec, executable mmap, exit, on one CPU. No samples.
+ * Source: perf_event_open(2). Used by this folder only.
+ */
+#ifndef CAIRN_AGENT_EVENTS_H
+#define CAIRN_AGENT_EVENTS_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { EVENTS_RING_PAGES = 16 };
+
+struct events {
+	int fd;
+	void *ring; /* control page, then EVENTS_RING_PAGES */
+};
+
+struct events_handler {
+	struct err *(*changed)(void *context, uint32_t pid);
+	struct err *(*gone)(void *context, uint32_t pid);
+	struct err *(*lost)(void *context, uint64_t events);
+	void *context;
+};
+
+/** ERR_OS. */
+struct err *events_open(int cpu, struct events *ret) MUST_USE;
+void events_close(struct events *events);
+/** Hands out all that is there. Errors of @p handler. */
+struct err *events_read(struct events *events, const struct events_handler *handler) MUST_USE;
+
+#endif

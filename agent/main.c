@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+/* cairn-agent: flags and wiring. */
+#include "agent/collect.h"
+#include "agent/kernel.h"
+#include "agent/sampler.h"
+#include "agent/watch.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { POLL_MS = 100, WINDOW_MAX_MS = 3600 * 1000 };
+
+struct flags {
+	struct sampler_options sampler;
+	uint64_t window_ms;
+	const char *output;
+};
+
+struct agent {
+	struct flags flags;
+	struct sampler *sampler;
+	struct tables *tables;
+	struct watch *watch;
+	struct kernel *kernel;
+	struct collect *collect;
+	uint64_t records, lost_events;
+};
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int number)
+{
+	stopped = number;
+}
+
+static uint64_t clock_ms(clockid_t clock)
+{
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static struct err *on_sample(void *context, const struct sample_head *head, const uint64_t *frames)
+{
+	struct agent *agent = context;
+
+	agent->records++;
+	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_MAPPING || head->end == UNWIND_END_FRAME_POINTER)
+		TRY(watch_missed(agent->watch, head->pid, clock_ms(CLOCK_MONOTONIC)));
+	return collect_add(agent->collect, head, frames);
+}
+
+static struct err *on_changed(void *context, uint32_t pid)
+{
+	struct agent *agent = context;
+	return watch_changed(agent->watch, pid, clock_ms(CLOCK_MONOTONIC));
+}
+
+static struct err *on_gone(void *context, uint32_t pid)
+{
+	struct agent *agent = context;
+	watch_gone(agent->watch, pid);
+	return NULL;
+}
+
+static struct err *on_lost(void *context, uint64_t events)
+{
+	struct agent *agent = context;
+	agent->lost_events += events;
+	return watch_scan(agent->watch);
+}
+
+/** Hands out what the kernel has, and reads the processes that are due. */
+static struct err *turn(struct agent *agent, int timeout_ms)
+{
+	struct sampler_handler handler = {.sample = on_sample, .changed = on_changed, .gone = on_gone, .lost = on_lost, .context = agent};
+	uint32_t left = 0;
+
+	TRY(sampler_poll(agent->sampler, timeout_ms, &handler));
+	return watch_work(agent->watch, clock_ms(CLOCK_MONOTONIC), &left);
+}
+
+/** Every process that is there now, before the first tick. */
+static struct err *read_all(struct agent *agent)
+{
+	uint32_t left = 1;
+
+	TRY(watch_scan(agent->watch));
+	while (left > 0 && !stopped)
+		TRY(watch_work(agent->watch, clock_ms(CLOCK_MONOTONIC), &left));
+	return NULL;
+}
+
+static struct err *write_file(const char *path, const struct buf *content)
+{
+	bool is_stdout = strcmp(path, "-") == 0;
+	CLEANUP(closep) int opened = is_stdout ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int fd = is_stdout ? STDOUT_FILENO : opened;
+
+	if (fd < 0)
+		return err_os(errno, "%s", path);
+	for (size_t done = 0; done < content->len;) {
+		ssize_t n = write(fd, content->data + done, content->len - done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_os(errno, "%s", path);
+		done += (size_t)n;
+	}
+	return NULL;
+}
+
+/** One line with what was sampled, one with every counter that is not 0. */
+static void report(const struct agent *agent)
+{
+	struct tables_counters tables;
+	struct watch_counters watch;
+	uint64_t counters[SAMPLE_COUNTERS], user = 0;
+	char line[1024] = "";
+
+	sampler_counters(agent->sampler, counters);
+	tables_counters(agent->tables, &tables);
+	watch_counters(agent->watch, &watch);
+	for (unsigned i = 0; i < UNWIND_ENDS; i++)
+		user += counters[i];
+	for (unsigned i = 0; i < SAMPLE_COUNTERS; i++) {
+		size_t len = strlen(line);
+		if (counters[i] > 0)
+			snprintf(line + len, sizeof(line) - len, "%s%s=%" PRIu64, len ? " " : "", sampler_counter_name(i), counters[i]);
+	}
+	log_info("samples", "records=%" PRIu64 " user_stacks=%" PRIu64 " complete_permille=%" PRIu64 " cpus=%u lost_process_events=%" PRIu64,
+		agent->records, user, user ? counters[UNWIND_END_COMPLETE] * 1000 / user : 0, sampler_cpus(agent->sampler), agent->lost_events);
+	log_info("counters", "%s", line);
+	log_info("tables", "processes=%" PRIu64 " executables=%" PRIu64 " deltas=%" PRIu64 " mappings=%" PRIu64 " refused=%" PRIu64
+			   " full=%" PRIu64 " cut=%" PRIu64 " gone=%" PRIu64 " dropped=%" PRIu64 " build_ms=%" PRIu64,
+		tables.processes, tables.exes, tables.deltas, tables.mappings, tables.exes_refused, tables.exes_full, tables.mappings_cut,
+		tables.processes_failed, watch.dropped, tables.build_ns / 1000000);
+}
+
+static struct err *run_window(struct agent *agent)
+{
+	CLEANUP(buf_deinit) struct buf out = {0};
+
+	TRY(sampler_listen(agent->sampler));
+	TRY(read_all(agent));
+	TRY(sampler_start(agent->sampler));
+	uint64_t from_ms = clock_ms(CLOCK_REALTIME), end_ms = clock_ms(CLOCK_MONOTONIC) + agent->flags.window_ms;
+	for (uint64_t now = clock_ms(CLOCK_MONOTONIC); now < end_ms && !stopped; now = clock_ms(CLOCK_MONOTONIC))
+		TRY(turn(agent, end_ms - now < POLL_MS ? (int)(end_ms - now) : POLL_MS));
+	sampler_stop(agent->sampler);
+	TRY(turn(agent, 0));
+	TRY(collect_write_pprof(agent->collect, from_ms * 1000000, clock_ms(CLOCK_REALTIME) * 1000000, &out));
+	TRY(write_file(agent->flags.output, &out));
+	report(agent);
+	return NULL;
+}
+
+static struct err *start(struct agent *agent)
+{
+	TRY(sampler_create(&agent->flags.sampler, &agent->sampler));
+	TRY(tables_create(sampler_arrays(agent->sampler), &agent->tables));
+	TRY(watch_create(agent->tables, &agent->watch));
+	TRY(kernel_create("/proc/kallsyms", &agent->kernel));
+	if (kernel_symbol_count(agent->kernel) == 0)
+		log_warn("kernel-names", "none=\"/proc/kallsyms shows no addresses: CAP_SYSLOG is missing, or kernel.kptr_restrict is 2\"");
+	return collect_create(agent->tables, agent->kernel, agent->flags.sampler.hz, &agent->collect);
+}
+
+static void finish(struct agent *agent)
+{
+	collect_destroy(agent->collect);
+	kernel_destroy(agent->kernel);
+	watch_destroy(agent->watch);
+	tables_destroy(agent->tables);
+	sampler_destroy(agent->sampler);
+}
+
+static const char help[] =
+	"usage: cairn-agent --once DURATION -o FILE [options]\n"
+	"Samples all CPUs of this machine and writes a profile (pprof, gzip) with build IDs.\n"
+	"\n"
+	"  --once DURATION            one window of this length: 500ms, 10s, 2m\n"
+	"  -o, --output FILE          where the profile goes; - is standard output\n"
+	"  --samples-per-second N     per CPU, 1 to 1000 (20)\n"
+	"  --pid PID                  this process only\n"
+	"  --no-task-regs             user registers as on kernels without BTF\n"
+	"  --verifier-log             what libbpf and the verifier say, to standard error\n"
+	"  --help, --version\n"
+	"\n"
+	"Needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_CHECKPOINT_RESTORE (CAP_SYSLOG for kernel names), and Linux 5.17.\n";
+
+static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+	char *end = NULL;
+
+	errno = 0;
+	unsigned long long value = strtoull(text, &end, 10);
+	if (errno || end == text || *end || text[0] == '-' || value < min || value > max)
+		return false;
+	*ret = value;
+	return true;
+}
+
+/** "500ms", "10s", "2m" in milliseconds, 1 to WINDOW_MAX_MS. */
+static bool parse_duration(const char *text, uint64_t *ret)
+{
+	static const struct {
+		const char *unit;
+		uint64_t ms;
+	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}};
+	char digits[16];
+	size_t len = strspn(text, "0123456789");
+	uint64_t value = 0;
+
+	if (len == 0 || len >= sizeof(digits))
+		return false;
+	memcpy(digits, text, len);
+	digits[len] = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (strcmp(text + len, units[i].unit) != 0 || !parse_number(digits, 1, WINDOW_MAX_MS / units[i].ms, &value))
+			continue;
+		*ret = value * units[i].ms;
+		return true;
+	}
+	return false;
+}
+
+enum { FLAG_ONCE = 256, FLAG_HZ, FLAG_PID, FLAG_NO_TASK_REGS, FLAG_VERIFIER_LOG, FLAG_HELP, FLAG_VERSION };
+
+/** One flag; false: its value is wrong. */
+static bool take_flag(struct flags *flags, int flag, const char *value)
+{
+	uint64_t number = 0;
+
+	switch (flag) {
+	case FLAG_ONCE:
+		return parse_duration(value, &flags->window_ms);
+	case 'o':
+		flags->output = value;
+		return true;
+	case FLAG_HZ:
+		if (!parse_number(value, 1, SAMPLER_HZ_MAX, &number))
+			return false;
+		flags->sampler.hz = (uint32_t)number;
+		return true;
+	case FLAG_PID:
+		if (!parse_number(value, 1, INT32_MAX, &number))
+			return false;
+		flags->sampler.only_pid = (uint32_t)number;
+		return true;
+	case FLAG_NO_TASK_REGS:
+		flags->sampler.without_task_regs = true;
+		return true;
+	case FLAG_VERIFIER_LOG:
+		flags->sampler.verifier_log = true;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/** -1: go on; else the exit code. */
+static int parse_flags(int argc, char **argv, struct flags *flags)
+{
+	static const struct option options[] = {{"once", required_argument, NULL, FLAG_ONCE}, {"output", required_argument, NULL, 'o'},
+		{"samples-per-second", required_argument, NULL, FLAG_HZ}, {"pid", required_argument, NULL, FLAG_PID},
+		{"no-task-regs", no_argument, NULL, FLAG_NO_TASK_REGS}, {"verifier-log", no_argument, NULL, FLAG_VERIFIER_LOG},
+		{"help", no_argument, NULL, FLAG_HELP}, {"version", no_argument, NULL, FLAG_VERSION}, {0}};
+	int flag = 0;
+
+	while ((flag = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
+		if (flag == FLAG_HELP || flag == FLAG_VERSION) {
+			fputs(flag == FLAG_HELP ? help : "cairn-agent " CAIRN_VERSION "\n", stdout);
+			return 0;
+		}
+		if (flag == '?')
+			return 2;
+		if (!take_flag(flags, flag, optarg)) {
+			fprintf(stderr, "cairn-agent: %s: not a value that is taken here; see --help\n", optarg ? optarg : "?");
+			return 2;
+		}
+	}
+	if (optind != argc || !flags->window_ms || !flags->output) {
+		fprintf(stderr, "cairn-agent: --once DURATION and -o FILE are needed, and nothing else; see --help\n");
+		return 2;
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct agent agent = {.flags = {.sampler = {.hz = 20}}};
+	int code = parse_flags(argc, argv, &agent.flags);
+
+	if (code >= 0)
+		return code;
+	(void)signal(SIGINT, on_signal);
+	(void)signal(SIGTERM, on_signal);
+	struct err *e = start(&agent);
+	if (!e)
+		e = run_window(&agent);
+	if (e)
+		fprintf(stderr, "cairn-agent: %s\n", err_message(e));
+	code = e != NULL;
+	err_free(e);
+	finish(&agent);
+	return code;
+}
