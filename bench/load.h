@@ -63,6 +63,8 @@ void load_disconnect(struct load_totals *totals, struct net_grpc_client **client
 
 struct err *load_stream(const struct load_options *options, struct load_queue *queue) MUST_USE;
 struct err *load_otlp(const struct load_options *options, struct load_queue *queue) MUST_USE;
+/** Appends the ExportProfilesServiceRequest of a report; its samples are sorted. */
+struct err *load_otlp_encode(const struct workload *workload, struct load_report *report, struct buf *ret) MUST_USE;
 struct err *load_replay(const struct load_options *options, struct load_totals *totals) MUST_USE;
 
 #endif

@@ -12,6 +12,7 @@
  * Addresses go to the batch as they came, beside the mapping's load facts: only the reader of the
  * samples may know the PT_LOADs of the file.
  */
+#include "base/digest.h"
 #include "profiles/otlp_intake_internal.h"
 
 #include <inttypes.h>
@@ -52,6 +53,50 @@ static void take_id(const struct otlp_known_attribute *attribute, struct samples
 		   value->len <= GO_BUILD_ID_MAX) {
 		mapping->go_build_id = *value;
 	}
+}
+
+static struct err *feed(struct buf *scratch, struct samples_text text)
+{
+	uint64_t len = text.len;
+
+	TRY(buf_append(scratch, &len, sizeof(len)));
+	return len ? buf_append(scratch, text.bytes, text.len) : NULL;
+}
+
+/* What a mapping says, whatever its number. */
+static struct err *digest_mapping(struct otlp_intake *in, const struct samples_mapping *mapping, struct otlp_digest *ret)
+{
+	uint64_t facts[3] = {mapping->memory_start, mapping->memory_limit, mapping->file_offset};
+
+	in->scratch.len = 0;
+	TRY(buf_append(&in->scratch, facts, sizeof(facts)));
+	TRY(buf_append(&in->scratch, &mapping->file_id, sizeof(mapping->file_id)));
+	TRY(feed(&in->scratch, (struct samples_text){(const char *)mapping->build_id.bytes, mapping->build_id.len}));
+	TRY(feed(&in->scratch, mapping->go_build_id));
+	TRY(feed(&in->scratch, mapping->name));
+	digest_xxh3_128(in->scratch.data, in->scratch.len, ret->bytes);
+	return NULL;
+}
+
+/* Likewise a location; @p mapping is its mapping's digest, zeroes for none. */
+static struct err *digest_location(struct otlp_intake *in, const struct samples_location *location, const struct otlp_digest *mapping,
+	struct otlp_digest *ret)
+{
+	uint64_t facts[2] = {location->address, (uint64_t)location->kind << 32 | location->line_count};
+
+	in->scratch.len = 0;
+	TRY(buf_append(&in->scratch, facts, sizeof(facts)));
+	TRY(buf_append(&in->scratch, mapping, sizeof(*mapping)));
+	for (uint32_t i = 0; i < location->line_count; i++) {
+		const struct samples_line *line = &location->lines[i];
+		uint32_t numbers[3] = {line->line, line->column, line->start_line};
+		TRY(buf_append(&in->scratch, numbers, sizeof(numbers)));
+		TRY(feed(&in->scratch, line->function));
+		TRY(feed(&in->scratch, line->system_name));
+		TRY(feed(&in->scratch, line->file));
+	}
+	digest_xxh3_128(in->scratch.data, in->scratch.len, ret->bytes);
+	return NULL;
 }
 
 static bool is_zero(const struct fileid *id)
@@ -111,6 +156,7 @@ static struct err *take_mapping(struct otlp_intake *in, uint32_t index, uint32_t
 	made.memory_limit = mapping.memory_limit;
 	made.file_offset = mapping.file_offset;
 	TRY(err_wrap(samples_batch_mapping(in->batch, &made, ret), "mapping %" PRIu32, index));
+	TRY(digest_mapping(in, &made, &in->mapping_digests[index]));
 	in->mappings[index] = *ret + 1;
 	return note_module(in, &made);
 }
@@ -218,12 +264,13 @@ static struct err *name_after_type(const struct otlp_intake *in, struct otlp_tex
 	return NULL;
 }
 
-static struct err *make_location(
-	struct otlp_intake *in, const struct otlp_location *location, uint32_t *ret)
+static struct err *make_location(struct otlp_intake *in, const struct otlp_location *location, uint32_t *ret,
+	struct otlp_digest *digest_ret)
 {
 	struct samples_line lines[SAMPLES_LINES_MAX];
 	struct samples_location made = {
 		.mapping = SAMPLES_NONE, .address = location->address, .lines = lines};
+	struct otlp_digest mapping = {0};
 	struct otlp_text type;
 
 	TRY(find_type(in, location, &type));
@@ -234,8 +281,11 @@ static struct err *make_location(
 		made.line_count = 1;
 	}
 	/* Agents of 1.7 gave interpreted frames mappings with made-up IDs. */
-	if (location->mapping != OTLP_NONE && made.kind != PROFILE_FRAME_INTERPRETED)
+	if (location->mapping != OTLP_NONE && made.kind != PROFILE_FRAME_INTERPRETED) {
 		TRY(take_mapping(in, location->mapping, &made.mapping));
+		mapping = in->mapping_digests[location->mapping];
+	}
+	TRY(digest_location(in, &made, &mapping, digest_ret));
 	return samples_batch_location(in->batch, &made, ret);
 }
 
@@ -252,92 +302,79 @@ static struct err *take_location(struct otlp_intake *in, uint64_t index, uint32_
 	}
 	if (!otlp_location(in->request, index, &location))
 		return err_new(ERR_FORMAT, "location %" PRIu64 " is malformed", index);
-	TRY(err_wrap(make_location(in, &location, ret), "location %" PRIu64, index));
+	TRY(err_wrap(make_location(in, &location, ret, &in->location_digests[index]), "location %" PRIu64, index));
 	in->locations[index] = *ret + 1;
 	return NULL;
 }
 
-/* Deeper stacks keep the frames next to the leaf. */
-static struct err *take_stack(struct otlp_intake *in, uint64_t index, uint32_t *ret)
+/* One more location on in->stack, with its digest beside it. */
+static struct err *push_location(struct otlp_intake *in, uint32_t depth, uint64_t index)
 {
-	struct wire_repeated locations;
+	TRY(take_location(in, index, &in->stack[depth]));
+	in->stack_of_digests[depth] = in->location_digests[index];
+	return NULL;
+}
+
+static void digest_stack(const struct otlp_intake *in, uint32_t depth, struct otlp_digest *ret)
+{
+	digest_xxh3_128(in->stack_of_digests, depth * sizeof(*in->stack_of_digests), ret->bytes);
+}
+
+/* Deeper stacks keep the frames next to the leaf. */
+static struct err *make_stack(struct otlp_intake *in, struct wire_repeated locations, uint32_t *ret, struct otlp_digest *digest_ret)
+{
 	uint32_t depth = 0;
 	uint64_t number;
+
+	for (; depth < PROFILE_MAX_DEPTH && wire_repeated_next(&locations, &number); depth++)
+		TRY(push_location(in, depth, number));
+	if (wire_repeated_failed(&locations))
+		return err_new(ERR_FORMAT, "its location_indices are malformed");
+	digest_stack(in, depth, digest_ret);
+	return samples_batch_trace(in->batch, in->stack, depth, ret);
+}
+
+static struct err *take_stack(struct otlp_intake *in, uint32_t index, uint32_t *ret, struct otlp_digest *digest_ret)
+{
+	struct wire_repeated locations;
 
 	/* Index 0 is the empty stack, in a dictionary without stacks too. */
 	if (!otlp_stack(in->request, index, &locations)) {
 		if (index)
-			return err_new(ERR_FORMAT, "stack %" PRIu64 " of %" PRIu32, index,
+			return err_new(ERR_FORMAT, "stack %" PRIu32 " of %" PRIu32, index,
 				in->request->tables[OTLP_STACKS].count);
+		digest_stack(in, 0, digest_ret);
 		return samples_batch_trace(in->batch, in->stack, 0, ret);
 	}
-	if (in->stacks[index]) {
-		*ret = in->stacks[index] - 1;
-		return NULL;
+	if (!in->stacks[index]) {
+		TRY(err_wrap(make_stack(in, locations, ret, &in->stack_digests[index]), "stack %" PRIu32, index));
+		in->stacks[index] = *ret + 1;
 	}
-	while (depth < PROFILE_MAX_DEPTH && wire_repeated_next(&locations, &number)) {
-		TRY(err_wrap(
-			take_location(in, number, &in->stack[depth]), "stack %" PRIu64, index));
-		depth++;
-	}
-	if (wire_repeated_failed(&locations))
-		return err_new(ERR_FORMAT, "stack %" PRIu64 " is malformed", index);
-	TRY(err_wrap(
-		samples_batch_trace(in->batch, in->stack, depth, ret), "stack %" PRIu64, index));
-	in->stacks[index] = *ret + 1;
+	*ret = in->stacks[index] - 1;
+	*digest_ret = in->stack_digests[index];
 	return NULL;
 }
 
 /* 1.7: locations [first, first + count) of the profile's list. */
-static struct err *take_range(
-	struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret)
+static struct err *take_range(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret, struct otlp_digest *digest_ret)
 {
 	const uint32_t *indices = (const uint32_t *)in->location_indices.data;
 	size_t listed = in->location_indices.len / sizeof(*indices);
 	uint32_t depth = 0;
 
-	if (sample->locations_first > listed ||
-		sample->locations > listed - sample->locations_first)
-		return err_new(ERR_FORMAT, "locations %" PRIu32 " to %" PRIu64 " of %zu",
-			sample->locations_first,
+	if (sample->locations_first > listed || sample->locations > listed - sample->locations_first)
+		return err_new(ERR_FORMAT, "locations %" PRIu32 " to %" PRIu64 " of %zu", sample->locations_first,
 			(uint64_t)sample->locations_first + sample->locations, listed);
 	for (; depth < PROFILE_MAX_DEPTH && depth < sample->locations; depth++)
-		TRY(take_location(in, indices[sample->locations_first + depth], &in->stack[depth]));
+		TRY(push_location(in, depth, indices[sample->locations_first + depth]));
+	digest_stack(in, depth, digest_ret);
 	return samples_batch_trace(in->batch, in->stack, depth, ret);
 }
 
-struct err *otlp_intake_trace(
-	struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret)
+struct err *otlp_intake_trace(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret, struct otlp_digest *digest_ret)
 {
-	return in->request->layout == OTLP_1_7 ? take_range(in, sample, ret)
-					       : take_stack(in, sample->stack, ret);
-}
-
-/* Grows a zeroed table so that element @p index of @p size bytes is in it. */
-static struct err *cover(struct buf *table, size_t index, size_t size)
-{
-	size_t want = (index + 1) * size;
-
-	if (table->len >= want)
-		return NULL;
-	TRY(buf_reserve(table, want - table->len));
-	memset(table->data + table->len, 0, want - table->len);
-	table->len = want;
-	return NULL;
-}
-
-struct err *otlp_intake_trace_digest(struct otlp_intake *in, uint32_t trace, const uint8_t **ret)
-{
-	TRY(cover(&in->trace_digests, trace, 16));
-	TRY(cover(&in->trace_known, trace, 1));
-	uint8_t *digest = in->trace_digests.data + 16 * (size_t)trace;
-
-	if (!in->trace_known.data[trace]) {
-		samples_trace_hash(in->batch, trace, digest);
-		in->trace_known.data[trace] = 1;
-	}
-	*ret = digest;
-	return NULL;
+	return in->request->layout == OTLP_1_7 ? take_range(in, sample, ret, digest_ret)
+					       : take_stack(in, sample->stack, ret, digest_ret);
 }
 
 struct err *otlp_intake_link(struct otlp_intake *in, uint32_t link, uint32_t *ret)

@@ -7,7 +7,8 @@
  * profile with a fault adds nothing, and the key is there before the first sample.
  *
  * The key is the profile_id, else XXH3-128 over what the profile says, with every index replaced by
- * what it points to: resource and labels by their text, stacks by samples_trace_hash. A dictionary
+ * what it points to: resource and labels by their text, stacks by
+ * what their frames are. A dictionary
  * in another order gives the same key. A profile without any time (nor timestamps) has no key: two
  * equal ones are two profiles.
  *
@@ -188,7 +189,7 @@ static struct err *stage_sample(
 {
 	struct staged staged = {.link = 0};
 	struct otlp_label_set set;
-	const uint8_t *digest;
+	struct otlp_digest digest;
 	uint32_t counts[2];
 	uint64_t sum;
 
@@ -197,9 +198,8 @@ static struct err *stage_sample(
 	uint32_t parent =
 		in->profile_labels == SAMPLES_NONE ? in->resource_labels : in->profile_labels;
 
-	TRY(otlp_intake_trace(in, sample, &staged.trace));
-	TRY(otlp_intake_trace_digest(in, staged.trace, &digest));
-	TRY(add_to_digest(in, digest, 16));
+	TRY(otlp_intake_trace(in, sample, &staged.trace, &digest));
+	TRY(add_to_digest(in, &digest, sizeof(digest)));
 	TRY(otlp_intake_label_set(in, parent, sample->attributes, &set));
 	TRY(add_to_digest(in, set.digest, sizeof(set.digest)));
 	if (sample->link != OTLP_NONE)
@@ -397,9 +397,12 @@ static struct err *create_caches(struct otlp_intake *in)
 	in->mappings = calloc((size_t)tables[OTLP_MAPPINGS].count + 1, sizeof(*in->mappings));
 	in->locations = calloc((size_t)tables[OTLP_LOCATIONS].count + 1, sizeof(*in->locations));
 	in->stacks = calloc((size_t)tables[OTLP_STACKS].count + 1, sizeof(*in->stacks));
+	in->mapping_digests = calloc((size_t)tables[OTLP_MAPPINGS].count + 1, sizeof(*in->mapping_digests));
+	in->location_digests = calloc((size_t)tables[OTLP_LOCATIONS].count + 1, sizeof(*in->location_digests));
+	in->stack_digests = calloc((size_t)tables[OTLP_STACKS].count + 1, sizeof(*in->stack_digests));
 	in->links = calloc((size_t)tables[OTLP_LINKS].count + 1, sizeof(*in->links));
 	in->attributes = calloc((size_t)tables[OTLP_ATTRIBUTES].count + 1, sizeof(*in->attributes));
-	return in->mappings && in->locations && in->stacks && in->links && in->attributes
+	return in->mapping_digests && in->location_digests && in->stack_digests && in->mappings && in->locations && in->stacks && in->links && in->attributes
 		       ? NULL
 		       : err_nomem();
 }
@@ -411,8 +414,9 @@ static void destroy(struct otlp_intake *in)
 	free(in->stacks);
 	free(in->links);
 	free(in->attributes);
-	buf_deinit(&in->trace_digests);
-	buf_deinit(&in->trace_known);
+	free(in->mapping_digests);
+	free(in->location_digests);
+	free(in->stack_digests);
 	hmap_deinit(&in->set_index);
 	buf_deinit(&in->sets);
 	buf_deinit(&in->set_indices);

@@ -20,6 +20,10 @@ struct otlp_known_attribute {
 	int64_t number; /* of INT */
 };
 
+struct otlp_digest {
+	uint8_t bytes[16];
+};
+
 /* A set of labels that was asked for: the batch's number, and what it comes to. Found again by its
  * indices. */
 struct otlp_label_set {
@@ -41,8 +45,8 @@ struct otlp_intake {
 	uint64_t now_unix_nano;
 	uint32_t *mappings, *locations, *stacks, *links;
 	struct otlp_known_attribute *attributes;
-	struct buf trace_digests; /* 16 bytes a trace of the batch */
-	struct buf trace_known;   /* a byte a trace: its digest was made */
+	/* what they are, as 16 bytes, for the key of a profile */
+	struct otlp_digest *mapping_digests, *location_digests, *stack_digests;
 
 	struct hmap set_index;  /* hash of parent and indices -> number in sets */
 	struct buf sets;        /* struct otlp_label_set */
@@ -64,6 +68,7 @@ struct otlp_intake {
 
 	struct buf modules; /* struct otlp_module */
 	uint32_t stack[PROFILE_MAX_DEPTH];
+	struct otlp_digest stack_of_digests[PROFILE_MAX_DEPTH]; /* of the locations in stack */
 	struct otlp_intake_result *result;
 };
 
@@ -81,12 +86,9 @@ struct err *otlp_intake_resource(struct otlp_intake *in, struct wire_span resour
 struct err *otlp_intake_label_set(struct otlp_intake *in, uint32_t parent,
 	struct wire_repeated indices, struct otlp_label_set *ret) MUST_USE;
 
-/** The batch's trace of a sample (by its stack, or in 1.7 by its range of in->location_indices). */
-struct err *otlp_intake_trace(
-	struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret) MUST_USE;
-/** What its frames are, as 16 bytes. */
-struct err *otlp_intake_trace_digest(
-	struct otlp_intake *in, uint32_t trace, const uint8_t **ret) MUST_USE;
+/** The batch's trace of a sample (by its stack, or in 1.7 by its range of in->location_indices), and what its frames are, as 16 bytes. */
+struct err *otlp_intake_trace(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret,
+	struct otlp_digest *digest_ret) MUST_USE;
 struct err *otlp_intake_link(struct otlp_intake *in, uint32_t link, uint32_t *ret) MUST_USE;
 
 #endif
