@@ -232,7 +232,7 @@ static struct err *hand_in(struct api *api, struct samples_batch **batch, const 
 	return e;
 }
 
-struct err *otlp_export(struct api *api, const void *bytes, size_t len, otlp_done_fn *done, void *arg)
+struct err *otlp_export(struct api *api, const char *peer, const void *bytes, size_t len, otlp_done_fn *done, void *arg)
 {
 	CLEANUP(arena_deinit) struct arena arena = {0};
 	CLEANUP(samples_batch_destroyp) struct samples_batch *batch = NULL;
@@ -246,6 +246,8 @@ struct err *otlp_export(struct api *api, const void *bytes, size_t len, otlp_don
 		atomic_fetch_add_explicit(&api->metrics.otlp_rejected_requests, 1, memory_order_relaxed);
 		return e;
 	}
+	api_agents_otlp(api->agents, peer, (struct samples_text){result.host.bytes, result.host.len}, (struct samples_text){NULL, 0},
+		result.samples);
 	learn_all(api, &result);
 	return NULL;
 }

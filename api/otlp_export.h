@@ -24,11 +24,11 @@ struct otlp_outcome {
 typedef void otlp_done_fn(void *arg, struct err *e, const struct otlp_outcome *outcome);
 
 /**
- * Takes a protobuf message in. On NULL @p done has run or will run; otherwise it will not.
+ * Takes a protobuf message of @p peer (an address, for the list of agents) in. On NULL @p done has run or will run; otherwise it will not.
  * @return NULL; ERR_INVALID: not a profiles request, or one of proto 1.6 and older; ERR_LIMIT: more than a batch holds; ERR_BUSY: too
  *         much waits for the store; ERR_NOMEM. Worker threads only.
  */
-struct err *otlp_export(struct api *api, const void *bytes, size_t len, otlp_done_fn *done, void *arg) MUST_USE;
+struct err *otlp_export(struct api *api, const char *peer, const void *bytes, size_t len, otlp_done_fn *done, void *arg) MUST_USE;
 
 /** Appends an ExportProfilesServiceResponse. */
 struct err *otlp_write_response(const struct otlp_outcome *outcome, struct buf *ret) MUST_USE;

@@ -79,12 +79,13 @@ static void on_done(void *arg, struct err *e, const struct otlp_outcome *outcome
 static struct err *take(struct call *call)
 {
 	const struct buf *body = call_body(call);
+	const char *peer = net_request_peer(call->request);
 	CLEANUP(buf_deinit) struct buf message = {0};
 
 	if (call->format == API_FORMAT_PROTOBUF)
-		return otlp_export(call->api, body->data, body->len, on_done, call);
+		return otlp_export(call->api, peer, body->data, body->len, on_done, call);
 	TRY(otlp_json_to_protobuf(body->data, body->len, &message));
-	return otlp_export(call->api, message.data, message.len, on_done, call);
+	return otlp_export(call->api, peer, message.data, message.len, on_done, call);
 }
 
 static struct err *export_profiles(struct call *call, struct net_reply *reply)

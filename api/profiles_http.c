@@ -60,7 +60,7 @@ static struct err *show(struct call *call, struct net_reply *reply)
 	if (!api->options.samples)
 		return err_new(ERR_NOT_FOUND, "this cairnd keeps no profiles");
 	TRY(profiles_query_parse(net_request_query(call->request), now_unix_nano(), &call->arena, &query));
-	TRY(profiles_resolver_create(api->options.store, &resolver));
+	TRY(profiles_resolver_create(api->options.store, api->options.sources, call_requester(call), &resolver));
 	struct samples_resolver interface = profiles_resolver_interface(resolver);
 	TRY(samples_query(api->options.samples, &query.query, &interface, &profile, &stat));
 	TRY(write_profile(&profile, query.format, &reply->body));

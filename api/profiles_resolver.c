@@ -25,6 +25,8 @@ enum { GROUP = 1024, GROUP_FRAMES = 8192 };
 
 struct profiles_resolver {
 	struct store *store;
+	struct sources *sources;
+	uint64_t requester;
 	struct api_known known; /* of the module at hand */
 	/* names of the table at hand: number of the function or file -> text in the arena */
 	struct arena arena;
@@ -38,13 +40,15 @@ struct profiles_resolver {
 	struct samples_symbol symbols[TABLE_MAX_DEPTH];
 };
 
-struct err *profiles_resolver_create(struct store *store, struct profiles_resolver **ret)
+struct err *profiles_resolver_create(struct store *store, struct sources *sources, uint64_t requester, struct profiles_resolver **ret)
 {
 	struct profiles_resolver *resolver = calloc(1, sizeof(*resolver));
 
 	if (!resolver)
 		return err_nomem();
 	resolver->store = store;
+	resolver->sources = sources;
+	resolver->requester = requester;
 	*ret = resolver;
 	return NULL;
 }
@@ -245,6 +249,7 @@ static struct err *resolve(void *context, uint32_t tenant, const struct samples_
 	TRY(api_known_resolve(read, &query, &resolver->known));
 	if (resolver->known.status == API_MODULE_UNKNOWN)
 		store_miss_note(resolver->store, &query);
+	api_known_ask(resolver->sources, resolver->requester, &query, &resolver->known);
 	if (resolver->known.status != API_MODULE_OK) {
 		find_text(resolver, module, NULL);
 		return answer_none_for_all(resolver, addresses, count, resolver->known.reason, answers);

@@ -10,7 +10,11 @@
 
 struct profiles_resolver;
 
-struct err *profiles_resolver_create(struct store *store, struct profiles_resolver **ret) MUST_USE;
+struct sources;
+
+/** @p sources  asked for modules that nobody knows, on @p requester's budget; may be NULL. */
+struct err *profiles_resolver_create(struct store *store, struct sources *sources, uint64_t requester,
+	struct profiles_resolver **ret) MUST_USE;
 /** NULL is fine. */
 void profiles_resolver_destroy(struct profiles_resolver *resolver);
 void profiles_resolver_destroyp(struct profiles_resolver **resolver);

@@ -31,10 +31,9 @@ static void return_symbolizer(struct api *api, struct api_symbolizer *symbolizer
 	api_symbolizer_destroy(symbolizer);
 }
 
-/* An address without its port: whose budget of unknown IDs is used. */
-static uint64_t requester_of(const char *peer)
+uint64_t call_requester(const struct call *call)
 {
-	const char *colon = strrchr(peer, ':');
+	const char *peer = net_request_peer(call->request), *colon = strrchr(peer, ':');
 
 	return digest_xxh3_64(peer, colon ? (size_t)(colon - peer) : strlen(peer));
 }
@@ -49,7 +48,7 @@ static struct err *parse(struct call *call)
 		api_symbolize_parse_json(body->data, body->len, &limits, &call->arena, &call->symbolize) :
 		api_symbolize_parse_protobuf(body->data, body->len, &limits, &call->arena, &call->symbolize));
 	call->symbolize.sources = call->api->options.sources;
-	call->symbolize.requester = requester_of(net_request_peer(call->request));
+	call->symbolize.requester = call_requester(call);
 	call->parsed = true;
 	call->deadline_ns = net_request_age_ns(call->request) + (uint64_t)call->symbolize.wait_ms * 1000000;
 	return NULL;

@@ -36,6 +36,7 @@ struct otlp_intake_result {
 	uint64_t dropped_labels;         /* past the limits above */
 	char message[OTLP_MESSAGE_SIZE]; /* the first fault: "profile 3: sample 7: stack 99 of 12";
 					    "" when there is none */
+	struct otlp_text host;	  /* host.name of the last resource that has one; borrowed from the message */
 	const struct otlp_module *modules; /* in the arena; equal ones once */
 	size_t module_count;
 };
