@@ -14,5 +14,6 @@ extern const struct cli_command verify_command;
 extern const struct cli_command symbolize_command;
 extern const struct cli_command profile_command;
 extern const struct cli_command store_command;
+extern const struct cli_command agents_command;
 
 #endif

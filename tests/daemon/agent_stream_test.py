@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""cairn.v1.Agent/Stream with a client that we did not write (python3-grpcio; messages by protoc and python3-protobuf): samples in and acknowledged,
+`need`, restarts, wrong use, a client that never reads, 1,000 silent streams; GET /v1/agents and `cairn agents`.
+Exit 77 without python3-grpcio."""
+import importlib
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(__file__))
+try:
+    import grpc
+except ImportError:
+    print("python3-grpcio is not installed: skipped")
+    sys.exit(77)
+from cairnd import *  # noqa: E402,F403
+
+GENERATED = tempfile.mkdtemp(prefix="cairn-agent-")
+subprocess.run(["protoc", "-I", os.path.join(SOURCE_DIR, "proto"), "--python_out", GENERATED, "cairn/v1/agent.proto"], check=True)
+sys.path.insert(0, GENERATED)
+pb = importlib.import_module("cairn.v1.agent_pb2")
+shutil.rmtree(GENERATED)
+TOTAL = os.path.join(BINARY_DIR, "bin", "samples_total")
+LOAD = os.path.join(BINARY_DIR, "bin", "load")
+INSTANCE = bytes(range(16))
+
+
+class Stream:
+    """One call; send() and take()."""
+
+    def __init__(self, port, compression=None):
+        self.channel = grpc.insecure_channel("127.0.0.1:%d" % port)
+        method = self.channel.stream_stream("/cairn.v1.Agent/Stream", pb.AgentEnvelope.SerializeToString, pb.ServerEnvelope.FromString)
+        self.out = queue.Queue()
+        self.call = method(iter(self.out.get, None), compression=compression)
+
+    def send(self, *envelopes):
+        for envelope in envelopes:
+            self.out.put(envelope)
+        return self
+
+    def take(self, kind):
+        """The next answer of that kind; others are passed over."""
+        for envelope in self.call:
+            if envelope.WhichOneof("body") == kind:
+                return getattr(envelope, kind)
+        raise AssertionError("the stream ended without " + kind)
+
+    def end(self):
+        """Half-closes; the status and its message."""
+        self.out.put(None)
+        return self.status()
+
+    def status(self):
+        try:
+            for _ in self.call:
+                pass
+        except grpc.RpcError:
+            pass
+        result = self.call.code(), self.call.details()
+        self.channel.close()
+        return result
+
+    def close(self):
+        self.call.cancel()
+        self.out.put(None)
+        self.channel.close()
+
+
+def hello(instance=INSTANCE, **members):
+    return pb.AgentEnvelope(hello=pb.Hello(instance=instance, version="test 1", host_name="h1", kernel="6.1", machine="x86_64", cpus=2,
+                                           labels=[pb.Label(key="team", value="blue")], **members))
+
+
+def definitions():
+    d = pb.Definitions(first_string=1, strings=["web", "main", "f", "g"], first_frame=1, frame_kind=[2, 2], frame_executable=[0, 0],
+                       frame_address=[0, 0], first_trace=1, trace_depth=[2, 1], trace_shared=[0, 1], trace_frame=[1, 2],
+                       first_thread=1, thread_process=[1], thread_id=[43], thread_name=[2])
+    d.executables.add(number=1, file_id=b"e" * 16, build_id=b"b" * 20, name="prog",
+                      segments=[pb.LoadSegment(offset=0x1000, vaddr=0x2000, size=0x3000, executable=True)])
+    for frame in (1, 2):
+        d.lines.add(frame=frame, function=2 + frame, line=frame)
+    d.processes.add(number=1, pid=42, service=1)
+    d.types.add(number=1, type="samples", unit="count", period_type="cpu", period_unit="nanoseconds", period=50000000)
+    return pb.AgentEnvelope(definitions=d)
+
+
+def samples(sequence, count=3, **members):
+    now = time.time_ns() - 60 * 10**9
+    body = dict(type=1, base_time_unix_nano=now, period_ns=50000000, cpu_run=[1, count], thread=[1] * count,
+                trace=[1 + i % 2 for i in range(count)], time_step=[1] * count, time_rest=[7] * count)
+    body.update(members)
+    return pb.AgentEnvelope(sequence=sequence, samples=pb.Samples(**body))
+
+
+def stored(daemon):
+    """The total of the store; the daemon is stopped for it."""
+    out = subprocess.run([TOTAL, os.path.join(daemon.data_dir, "data")], capture_output=True, text=True, check=True).stdout
+    return int(out.split()[-1]) if out else 0
+
+
+def metric(daemon, name):
+    return int(re.search(r"^%s (\d+)$" % name, daemon.get("/metrics").body.decode(), re.M).group(1))
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen within %d s" % seconds)
+        time.sleep(0.05)
+
+
+class AgentStream(unittest.TestCase):
+    def setUp(self):
+        self.daemon = Cairnd()
+        self.daemon.__enter__()
+        self.addCleanup(lambda: self.daemon.__exit__())
+
+    def stream(self, **options):
+        stream = Stream(self.daemon.grpc_port, **options)
+        self.addCleanup(stream.close)
+        return stream
+
+    def test_samples_are_acknowledged_listed_and_stored(self):
+        for compression in (None, grpc.Compression.Gzip):
+            stream = self.stream(compression=compression)
+            stream.send(hello())
+            self.assertEqual(stream.take("welcome").samples_max, 65536)
+            first = 1 if compression is None else 11
+            stream.send(definitions(), samples(first), samples(first + 1, 500))
+            got = []
+            while len(got) < 2:
+                got += stream.take("acknowledgement").sequences
+            self.assertEqual(sorted(got), [first, first + 1])
+            self.assertEqual(stream.end()[0], grpc.StatusCode.OK)
+        self.assertEqual(self.daemon.get("/v1/agents").json["agents"][0]["samples"], "1006")
+        self.daemon.stop()
+        self.assertEqual(stored(self.daemon), 1006)
+
+    def test_agents_say_who_they_are(self):
+        stream = self.stream().send(hello(), pb.AgentEnvelope(status=pb.Status(
+            time_unix_nano=time.time_ns(), cpu_user_ns=1500000000, memory_bytes=20000000, samples=77,
+            losses=[pb.Loss(reason="queue_full", count=5)])))
+        stream.take("welcome")
+        wait_for(lambda: self.daemon.get("/v1/agents").json["agents"][:1] and "lost" in self.daemon.get("/v1/agents").json["agents"][0])
+        agent = self.daemon.get("/v1/agents").json["agents"][0]
+        self.assertEqual((agent["host"], agent["version"], agent["kernel"], agent["cpus"], agent["streams"]), ("h1", "test 1", "6.1", 2, 1))
+        self.assertEqual((agent["memory_bytes"], agent["cpu_user_ns"], agent["samples_taken"]), ("20000000", "1500000000", "77"))
+        self.assertEqual(agent["lost"], [{"reason": "queue_full", "samples": "5"}])
+        out = subprocess.run([CAIRN, "agents", "--url", "http://127.0.0.1:%d" % self.daemon.port], capture_output=True, text=True)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        self.assertRegex(out.stdout.splitlines()[1], r"^h1 +stream +test 1 +6\.1 +1 +0 +5 +1\.5s +20\.0 MB ")
+        stream.close()
+        wait_for(lambda: self.daemon.get("/v1/agents").json["agents"][0]["streams"] == 0)
+
+    def test_unknown_numbers_are_asked_for_and_nothing_is_lost(self):
+        stream = self.stream().send(hello(), samples(1))
+        need = stream.take("need")
+        self.assertEqual((need.sequence, list(need.traces), list(need.threads), list(need.types)), (1, [1, 2], [1], [1]))
+        stream.send(definitions(), samples(1))
+        self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
+
+    def test_a_restarted_server_counts_a_resend_once_and_asks_again(self):
+        stream = self.stream().send(hello(), definitions(), samples(1), samples(2))
+        got = []
+        while len(got) < 2:
+            got += stream.take("acknowledgement").sequences
+        self.daemon.kill()
+        self.daemon.start()
+        stream = self.stream().send(hello(), samples(2))  # as if its acknowledgement had been lost
+        self.assertEqual(stream.take("need").sequence, 2)
+        stream.send(definitions(), samples(2), samples(3))
+        got, duplicates = [], 0
+        while len(got) < 2:
+            acknowledgement = stream.take("acknowledgement")
+            got += acknowledgement.sequences
+            duplicates += acknowledgement.duplicates
+        self.assertEqual((sorted(got), duplicates), ([2, 3], 1))
+        stream.end()
+        self.daemon.stop()
+        self.assertEqual(stored(self.daemon), 9)
+
+    def test_symbols_that_are_not_here_are_asked_for(self):
+        stream = self.stream().send(hello(), definitions())
+        files = stream.take("want_symbols").files
+        self.assertEqual([(f.file_id, f.build_id, f.name) for f in files], [(b"e" * 16, b"b" * 20, "prog")])
+        self.assertEqual(self.daemon.get("/v1/files/" + (b"e" * 16).hex()).json["name"], "prog")
+
+    def test_wrong_use_has_a_status_and_a_place(self):
+        cases = [
+            ([samples(1)], "INVALID_ARGUMENT", "no hello"),
+            ([hello(b"short")], "INVALID_ARGUMENT", "instance of 5 bytes"),
+            ([hello(), hello()], "INVALID_ARGUMENT", "second hello"),
+            ([hello(), definitions(), samples(0)], "INVALID_ARGUMENT", "without a sequence"),
+            ([hello(), definitions(), samples(9, 3, thread=[1])], "INVALID_ARGUMENT", "envelope 9: samples: thread"),
+            ([hello(), definitions(), samples(9, 65537)], "RESOURCE_EXHAUSTED", "more than 65536 samples"),
+            ([hello(), pb.AgentEnvelope(definitions=pb.Definitions(first_trace=1, trace_depth=[5000], trace_shared=[0]))],
+             "RESOURCE_EXHAUSTED", "5000 frames"),
+            ([hello(), pb.AgentEnvelope(definitions=pb.Definitions(first_string=1, strings=["x" * (5 << 20)]))],
+             "RESOURCE_EXHAUSTED", ""),
+        ]
+        for envelopes, code, words in cases:
+            with self.subTest(words=words):
+                got, details = self.stream().send(*envelopes).status()
+                self.assertEqual(got.name, code, details)
+                self.assertIn(words, details)
+        self.assertGreaterEqual(metric(self.daemon, "cairn_agent_malformed_total"), 5)
+        self.assertGreaterEqual(metric(self.daemon, "cairn_agent_past_limit_total"), 2)
+
+    def test_a_clock_in_the_future_is_told_and_not_stored(self):
+        stream = self.stream().send(hello(), definitions(), samples(1, base_time_unix_nano=time.time_ns() + 3600 * 10**9))
+        acknowledgement = stream.take("acknowledgement")
+        self.assertEqual((list(acknowledgement.sequences), acknowledgement.rejected_future), ([1], 3))
+        stream.end()
+        self.daemon.stop()
+        self.assertEqual(stored(self.daemon), 0)
+
+    def test_too_many_envelopes_are_paced_and_all_taken(self):
+        stream = self.stream().send(hello(), definitions(), *[samples(i + 1, 1) for i in range(5000)])
+        got, paces = 0, []
+        while got < 5000:
+            envelope = next(stream.call)
+            got += len(envelope.acknowledgement.sequences)
+            if envelope.HasField("pace"):
+                paces.append(envelope.pace.envelopes_per_second)
+        self.assertIn(2000, paces)
+        self.assertGreater(metric(self.daemon, "cairn_agent_paced_total"), 0)
+
+    def test_silent_streams_cost_little_and_disturb_nobody(self):
+        # 10 connections with 100 streams each.
+        channels = [grpc.insecure_channel("127.0.0.1:%d" % self.daemon.grpc_port, options=[("grpc.use_local_subchannel_pool", 1)])
+                    for _ in range(10)]
+        before = metric(self.daemon, "process_resident_memory_bytes")
+        idle = queue.Queue()
+        calls = [c.stream_stream("/cairn.v1.Agent/Stream")(iter(idle.get, None)) for c in channels for _ in range(100)]
+        wait_for(lambda: metric(self.daemon, "cairn_agent_streams_open") == 1000, 60)
+        stream = self.stream().send(hello(), definitions(), samples(1))
+        self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
+        grown = metric(self.daemon, "process_resident_memory_bytes") - before
+        print("1,000 silent streams: %.1f MB" % (grown / 1e6))
+        self.assertLess(grown, 100 << 20)
+        for call in calls:
+            call.cancel()
+            idle.put(None)
+        for channel in channels:
+            channel.close()
+        wait_for(lambda: metric(self.daemon, "cairn_agent_streams_open") <= 1, 60)
+
+    def test_a_stop_ends_the_stream_after_its_acknowledgements(self):
+        stream = self.stream().send(hello(), definitions(), samples(1))
+        self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
+        begun = time.monotonic()
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertLess(time.monotonic() - begun, 8)
+        self.assertEqual(stream.status()[0], grpc.StatusCode.UNAVAILABLE)
+
+    def test_a_record_is_replayed_as_another_instance(self):
+        record = os.path.join(self.daemon.data_dir, "record")
+        subprocess.run([LOAD, "--record", record, "--samples", "3000", "--traces", "500"], check=True, capture_output=True)
+        for _ in range(2):
+            out = subprocess.run([LOAD, "--address", "127.0.0.1:%d" % self.daemon.grpc_port, "--replay", record], check=True,
+                                 capture_output=True, text=True).stdout
+            self.assertIn("acknowledged=3000\n", out)
+            self.assertIn("needs=0\n", out)
+        for duplicates in (0, 1):
+            out = subprocess.run([LOAD, "--address", "127.0.0.1:%d" % self.daemon.grpc_port, "--replay", record, "--keep-times"],
+                                 check=True, capture_output=True, text=True).stdout
+            self.assertIn("duplicate_reports=%d\n" % duplicates, out)
+        self.daemon.stop()
+        self.assertEqual(stored(self.daemon), 9000)
+
+
+if __name__ == "__main__":
+    unittest.main()
