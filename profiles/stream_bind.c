@@ -57,7 +57,7 @@ static struct err *bind_frame(struct stream *stream, struct stream_frame *frame,
 	if (is_bound(stream, &frame->bound, ret))
 		return NULL;
 	TRY(bind_executable(stream, frame->executable, &location.mapping));
-	const struct agent_line *from = (const struct agent_line *)stream->lines.items + frame->first_line;
+	const struct agent_line *from = stream_pool_at(&stream->lines, frame->first_line, sizeof(*from));
 	for (uint32_t i = 0; i < frame->line_count; i++)
 		lines[i] = (struct samples_line){.function = string_of(stream, from[i].function),
 			.system_name = string_of(stream, from[i].system_name),
@@ -77,7 +77,7 @@ struct err *stream_bind_trace(struct stream *stream, struct stream_trace *trace,
 
 	if (is_bound(stream, &trace->bound, ret))
 		return NULL;
-	const uint32_t *frames = (const uint32_t *)stream->trace_frames.items + trace->first;
+	const uint32_t *frames = stream_pool_at(&stream->trace_frames, trace->first, sizeof(*frames));
 	for (uint32_t i = 0; i < trace->depth; i++) {
 		struct stream_frame *frame = stream_find(stream, NEED_FRAMES, stream_frame, frames[i]);
 		if (!frame) {
@@ -127,7 +127,7 @@ static struct err *bind_process(struct stream *stream, uint32_t number, uint32_t
 	if (is_bound(stream, &process->bound, ret))
 		return NULL;
 	TRY(bind_agent(stream, &agent));
-	const uint32_t *words = (const uint32_t *)stream->labels.items + process->first_label;
+	const uint32_t *words = stream_pool_at(&stream->labels, process->first_label, sizeof(*words));
 	for (uint32_t i = 0; i < process->label_count; i++)
 		labels[count++] = (struct samples_label){
 			.key = string_of(stream, words[2 * i]), .value = string_of(stream, words[2 * i + 1])};

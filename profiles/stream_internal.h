@@ -121,6 +121,12 @@ static inline void *stream_find_sized(const struct stream_table *table, uint32_t
 #define stream_find(stream, kind, type, number)                                                                              \
 	((struct type *)stream_find_sized(&(stream)->tables[kind], number, sizeof(struct type)))
 
+/** Element @p first of a pool; NULL when the pool is empty (what begins there is then empty too). */
+static inline const void *stream_pool_at(const struct stream_pool *pool, uint32_t first, size_t size)
+{
+	return pool->items ? (const uint8_t *)pool->items + first * size : NULL;
+}
+
 /** Asks for a number at the end of this envelope. */
 struct err *stream_want(struct stream *stream, uint32_t kind, uint32_t number) MUST_USE;
 
