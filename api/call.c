@@ -181,6 +181,11 @@ static void submit_call(struct call *call)
 
 	if (net_pool_submit(call->pool, run, call))
 		return;
+	if (call->parked) { /* it was taken on long ago: it asks again a little later */
+		arm_timer(request, call);
+		net_request_unref(request);
+		return;
+	}
 	atomic_fetch_add_explicit(&call->api->metrics.refused_busy, 1, memory_order_relaxed);
 	count(call, 503);
 	if (call->grpc) {
@@ -214,6 +219,8 @@ static void on_free(void *user)
 
 	if (!call)
 		return;
+	if (call->held)
+		atomic_fetch_sub_explicit(&call->api->held, 1, memory_order_relaxed);
 	if (call->held_bytes)
 		api_otlp_release(call->api, call->held_bytes);
 	arena_deinit(&call->arena);

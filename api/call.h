@@ -37,6 +37,7 @@ struct api {
 	struct api_agents *agents;
 	struct api_agent_counters agent_counters;
 	_Atomic bool draining;
+	_Atomic uint32_t held; /* calls whose answers wait for symbols; at most options.queue */
 	pthread_mutex_t lock; /* symbolizers, finished */
 	struct api_symbolizer **symbolizers; /* idle ones; at most one a question thread */
 	size_t symbolizer_count;
@@ -70,7 +71,7 @@ struct call {
 
 	/* Symbolizing only */
 	enum api_format format;
-	bool parsed, parked, waited;
+	bool parsed, parked, waited, held;
 	uint64_t deadline_ns; /* of net_request_age_ns, while parked */
 	struct arena arena;
 	struct api_symbolize_request symbolize;

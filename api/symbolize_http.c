@@ -54,6 +54,23 @@ static struct err *parse(struct call *call)
 	return NULL;
 }
 
+/*
+ * A held call keeps its parsed question, of which the body's bytes that net counts are a small part, and asks the store ten
+ * times a second: so there are never more than the queue has room for. Others are answered "pending" at once.
+ */
+static bool take_place(struct call *call)
+{
+	struct api *api = call->api;
+
+	if (call->held)
+		return true;
+	/* Relaxed: a bound, not a lock. */
+	call->held = atomic_fetch_add_explicit(&api->held, 1, memory_order_relaxed) < api->options.queue;
+	if (!call->held)
+		atomic_fetch_sub_explicit(&api->held, 1, memory_order_relaxed);
+	return call->held;
+}
+
 /* True in @p ret when the answer is better held back a while longer. */
 static struct err *should_park(struct call *call, bool *ret)
 {
@@ -63,6 +80,7 @@ static struct err *should_park(struct call *call, bool *ret)
 	if (atomic_load_explicit(&call->api->draining, memory_order_relaxed))
 		return NULL;
 	TRY(api_symbolize_is_pending(call->api->options.store, &call->symbolize, ret));
+	*ret = *ret && take_place(call);
 	if (*ret && !call->waited) {
 		call->waited = true;
 		atomic_fetch_add_explicit(&call->api->metrics.waits, 1, memory_order_relaxed);

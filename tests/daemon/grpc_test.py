@@ -182,7 +182,7 @@ class Pending(Base):
         with open(worker, "w") as file:
             file.write("#!/bin/sh\nexec sleep 600\n")
         os.chmod(worker, 0o755)
-        cls.flags = ["--worker.path", worker, "--drain", "5s"]
+        cls.flags = ["--worker.path", worker, "--drain", "5s", "--queue", "8"]
         super().setUpClass()
         cls.daemon.upload(b"whatever", file_id=file_id(b"whatever"))
 
@@ -205,6 +205,16 @@ class Pending(Base):
             time.sleep(0.05)
         self.assertEqual(self.metric("cairn_net_requests_open"), 1)
 
+    def test_only_so_many_answers_are_held(self):
+        calls, begin = [], time.monotonic()
+        for _ in range(20):
+            calls.append(self.stub().future(self.question(file_id=file_id(b"whatever"), wait_ms=4000)))
+            time.sleep(0.05)
+        time.sleep(0.5)
+        self.assertEqual(sum(call.done() for call in calls), 12)
+        self.assertTrue(all(call.result().modules[0].status == self.pb.MODULE_STATUS_PENDING for call in calls))
+        self.assertGreater(time.monotonic() - begin, 3.5)
+
     def test_drain_answers_the_call_in_flight(self):
         stub = self.stub()
         late = stub.future(self.question(file_id=file_id(b"whatever"), wait_ms=30000))
@@ -215,7 +225,7 @@ class Pending(Base):
         self.assertLess(time.monotonic() - begin, 4.5)
         self.assertEqual(late.result().modules[0].status, self.pb.MODULE_STATUS_PENDING)
         self.assertIn(self.fails_code(stub), (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED))
-        self.daemon.start()
+        self.restart()
 
     @unittest.skipUnless(shutil.which("nghttp"), "nghttp (nghttp2-client) is not installed")
     def test_drain_says_goaway(self):
@@ -232,7 +242,12 @@ class Pending(Base):
         received = out[out.index("send HEADERS"):]
         self.assertRegex(received, r"recv GOAWAY frame[^\n]*\n *\(last_stream_id=\d+, error_code=NO_ERROR\(0x00\)")
         self.assertLess(received.index("recv GOAWAY"), received.index("grpc-status: 0"))
+        self.restart()
+
+    def restart(self):
+        self.channel.close()
         self.daemon.start()
+        type(self).channel = self.open()
 
     def fails_code(self, stub):
         try:
