@@ -85,6 +85,20 @@ static struct err *add_row(struct dict_map *map, struct partition *partition, co
 	return rows_add(&partition->pending_times, &row);
 }
 
+/* Looks up all traces of an hour at once. */
+static struct err *find_traces(const struct samples_batch *batch, uint8_t hour, struct dict_map *map)
+{
+	CLEANUP(freep) uint32_t *traces = malloc((batch->count + 1) * sizeof(*traces));
+	size_t count = 0;
+
+	if (!traces)
+		return err_nomem();
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->items[i].partition == hour && !batch->profiles[batch->items[i].profile].duplicate)
+			traces[count++] = batch->items[i].trace;
+	return dict_map_find(map, traces, count);
+}
+
 /* The samples of one of the batch's hours. */
 static struct err *add_hour(struct samples_batch *batch, struct store_txn *txn, uint8_t hour)
 {
@@ -98,6 +112,7 @@ static struct err *add_hour(struct samples_batch *batch, struct store_txn *txn, 
 		if (!partition) {
 			TRY(partition_for(batch->samples, txn, batch->partitions[hour], batch->tenant, &batch->dict, &partition));
 			TRY(dict_map_init(&map, &batch->dict, &partition->dict));
+			TRY(find_traces(batch, hour, &map));
 		}
 		TRY(add_row(&map, partition, sample));
 		batch->result.samples++;

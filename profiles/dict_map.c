@@ -176,3 +176,130 @@ struct err *dict_map_node(struct dict_map *map, uint32_t node, uint32_t *ret)
 	*ret = map->nodes[node];
 	return NULL;
 }
+
+/* -------------------------------------------------------------------------------------- many at once */
+
+enum { TOGETHER = 32, MARKED = SAMPLES_NONE - 1 };
+
+/* Unknown nodes of the given ones and their ancestors, by their number of ancestors: parents stand before their children. */
+struct front {
+	uint32_t *nodes;
+	uint16_t *depths; /* of all nodes of `from`; 0: not looked at */
+	size_t count;
+};
+
+static void front_deinit(struct front *f)
+{
+	free(f->nodes);
+	free(f->depths);
+}
+
+/* Depths are cut at what a front has; what lies deeper is left to dict_map_node. */
+static struct err *front_make(const struct dict_map *map, const uint32_t *nodes, size_t count, struct front *f)
+{
+	const struct dict *from = map->from;
+	size_t starts[PROFILE_MAX_DEPTH + 2] = {0};
+
+	f->depths = calloc(from->node_count, sizeof(*f->depths));
+	f->nodes = malloc((from->node_count + 1) * sizeof(*f->nodes));
+	if (!f->depths || !f->nodes)
+		return err_nomem();
+	for (size_t i = 0; i < count; i++)
+		for (uint32_t at = nodes[i]; at != 0 && f->depths[at] == 0; at = from->parents[at])
+			f->depths[at] = 1;
+	for (uint32_t i = 1; i < from->node_count; i++) {
+		if (f->depths[i] == 0)
+			continue;
+		f->depths[i] = (uint16_t)(f->depths[from->parents[i]] + 1);
+		if (f->depths[i] > PROFILE_MAX_DEPTH)
+			f->depths[i] = PROFILE_MAX_DEPTH;
+		starts[f->depths[i] + 1]++;
+		f->count++;
+	}
+	for (size_t i = 1; i < ARRAY_SIZE(starts); i++)
+		starts[i] += starts[i - 1];
+	for (uint32_t i = 1; i < from->node_count; i++)
+		if (f->depths[i] != 0)
+			f->nodes[starts[f->depths[i]]++] = i;
+	return NULL;
+}
+
+/* Up to TOGETHER locations. */
+static struct err *find_locations(struct dict_map *map, const uint32_t *locations, size_t count)
+{
+	struct dict_probe probes[TOGETHER];
+	uint32_t found[TOGETHER];
+
+	for (size_t i = 0; i < count; i++) {
+		struct dict_location location;
+		dict_get_location(map->from, locations[i], &location);
+		if (location.mapping != SAMPLES_NONE)
+			TRY(dict_map_record(map, DICT_MAPPINGS, location.mapping, &location.mapping));
+		for (uint32_t k = 0; k < location.line_count; k++)
+			TRY(dict_map_record(map, DICT_LINES, location.lines[k], &location.lines[k]));
+		dict_probe_begin(map->to, &location, &probes[i]);
+	}
+	for (size_t i = 0; i < count; i++)
+		found[i] = dict_probe_number(map->to, &probes[i]);
+	for (size_t i = 0; i < count; i++)
+		if (found[i] != SAMPLES_NONE)
+			__builtin_prefetch(dict_record(map->to, DICT_LOCATIONS, found[i]).bytes);
+	for (size_t i = 0; i < count; i++)
+		if (found[i] != SAMPLES_NONE && dict_probe_is(map->to, &probes[i], found[i]))
+			map->numbers[DICT_LOCATIONS][locations[i]] = found[i];
+	return NULL;
+}
+
+static struct err *find_all_locations(struct dict_map *map, const struct front *f)
+{
+	uint32_t *known = map->numbers[DICT_LOCATIONS];
+	uint32_t batch[TOGETHER];
+	size_t count = 0;
+
+	for (size_t i = 0; i <= f->count; i++) {
+		if (i < f->count) {
+			uint32_t location = map->from->locations[f->nodes[i]];
+			if (known[location] != SAMPLES_NONE)
+				continue;
+			known[location] = MARKED;
+			batch[count++] = location;
+		}
+		if (count < TOGETHER && i < f->count)
+			continue;
+		for (size_t k = 0; k < count; k++)
+			known[batch[k]] = SAMPLES_NONE;
+		TRY(find_locations(map, batch, count));
+		count = 0;
+	}
+	return NULL;
+}
+
+/* The key of a node in `to`; false while its parent or its location is unknown there. */
+static bool node_key(const struct dict_map *map, uint32_t node, uint64_t *ret)
+{
+	uint32_t parent = map->nodes[map->from->parents[node]];
+	uint32_t location = map->numbers[DICT_LOCATIONS][map->from->locations[node]];
+
+	*ret = (uint64_t)parent << 32 | location;
+	return parent != SAMPLES_NONE && location != SAMPLES_NONE && map->nodes[node] == SAMPLES_NONE;
+}
+
+struct err *dict_map_find(struct dict_map *map, const uint32_t *nodes, size_t count)
+{
+	CLEANUP(front_deinit) struct front f = {0};
+	uint64_t key, number;
+
+	/* An index that is not there is made by the first dict_add. */
+	if (!map->to->indexed)
+		return NULL;
+	TRY(front_make(map, nodes, count, &f));
+	TRY(find_all_locations(map, &f));
+	/* Nodes that come TOGETHER later have their parents behind them, but for the few first of a depth. */
+	for (size_t i = 0; i < f.count; i++) {
+		if (i + TOGETHER < f.count && node_key(map, f.nodes[i + TOGETHER], &key))
+			hmap_prefetch(&map->to->node_index, key);
+		if (node_key(map, f.nodes[i], &key) && hmap_get(&map->to->node_index, key, &number))
+			map->nodes[f.nodes[i]] = (uint32_t)number;
+	}
+	return NULL;
+}
