@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ADDRESSES_SIZE = 512 };
 
@@ -96,6 +97,7 @@ static struct err *start_sources(struct daemon *daemon)
 	struct sources_options options = {
 		.debuginfod = settings->sources_debuginfod ? settings->sources_debuginfod : getenv("DEBUGINFOD_URLS"),
 		.directories = settings->sources_directories,
+		.apt = settings->sources_apt ? settings->sources_apt : access("/etc/apt", R_OK) == 0 ? "/etc/apt" : NULL,
 		.fetch = {.scratch_dir = settings->ingest_scratch_dir,
 			.parallel = (uint32_t)settings->sources_parallel,
 			.rate_bytes = settings->sources_rate,

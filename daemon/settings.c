@@ -54,6 +54,8 @@ static const struct config_key keys[] = {
 		"URLS of debuginfod servers, in order; default: DEBUGINFOD_URLS of the environment"},
 	{"sources.directories", NULL, CONFIG_TEXT, AT(sources_directories), 0, 0, "/usr/lib/debug",
 		"DIRS with debug files or binaries: scanned and watched"},
+	{"sources.apt", NULL, CONFIG_TEXT, AT(sources_apt), 0, 0, NULL,
+		"PATHS of APT sources files, or of folders like it; default: /etc/apt; \"\": none"},
 	{"sources.ask_private", NULL, CONFIG_BOOL, AT(sources_ask_private), 0, 0, "false",
 		"ask servers on the internet for IDs that no public index names, too"},
 	{"sources.negative", NULL, CONFIG_DURATION, AT(sources_negative_ms), 1000, UINT64_C(31536000000), "6h",

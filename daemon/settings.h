@@ -43,6 +43,7 @@ struct settings {
 	char *sources;
 	char *sources_debuginfod;
 	char *sources_directories;
+	char *sources_apt;
 	bool sources_ask_private;
 	uint64_t sources_negative_ms;
 	uint64_t sources_retry_ms;

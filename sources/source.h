@@ -87,4 +87,10 @@ struct err *source_debuginfod(const struct source_context *context, const char *
 /** A folder: a .build-id tree in it, and any ELF file below it. ERR_NOMEM. */
 struct err *source_directory(const struct source_context *context, const char *path, struct source **ret) MUST_USE;
 
+/**
+ * Package repositories in APT's form. @p path: a sources file (one-line form, or deb822 in *.sources), or a folder like /etc/apt.
+ * ERR_OS: it cannot be read; ERR_INVALID; ERR_LIMIT; ERR_NOMEM.
+ */
+struct err *source_apt(const struct source_context *context, const char *path, struct source **ret) MUST_USE;
+
 #endif

@@ -151,8 +151,7 @@ static bool same_id(const struct store_query *a, const struct store_query *b)
 	return a->has_file_id && b->has_file_id && fileid_equal(&a->file_id, &b->file_id);
 }
 
-static struct err *submit(struct sources *sources, const struct source *source, const struct item *item, struct source_said *said,
-	uint64_t *job_ret)
+static struct store_job make_job(const struct source *source, const struct item *item, const struct source_said *said)
 {
 	struct store_job job = {.tenant = STORE_TENANT_PUBLIC,
 		.kind = STORE_JOB_ELF,
@@ -162,17 +161,30 @@ static struct err *submit(struct sources *sources, const struct source *source, 
 		.file_id = item->query.file_id,
 		.build_id = said->build_id.len ? said->build_id : item->query.build_id};
 
-	for (size_t i = 0; i < said->file_count; i++) {
-		struct source_file *file = &said->files[i];
-		if (file->role == STORE_ROLE_PACKAGE)
-			job.kind = STORE_JOB_PACKAGE;
-		job.inputs[job.input_count].role = file->role;
-		TRY(store_blob_put(sources->store, file->fd, file->name, &job.inputs[job.input_count].blob));
-		job.input_count++;
-	}
 	(void)snprintf(job.name, sizeof(job.name), "%s", said->files[0].name);
 	(void)snprintf(job.provenance, sizeof(job.provenance), "%s", said->provenance);
-	return store_job_submit(sources->store, &job, job_ret);
+	return job;
+}
+
+/* One job for a runtime file and its debug file, and one for each package. */
+static struct err *submit(struct sources *sources, const struct source *source, const struct item *item, struct source_said *said,
+	uint64_t *job_ret)
+{
+	struct store_job job = make_job(source, item, said);
+
+	for (size_t i = 0; i < said->file_count; i++) {
+		struct source_file *file = &said->files[i];
+		struct store_job_input *input = &job.inputs[job.input_count++];
+		input->role = file->role;
+		TRY(store_blob_put(sources->store, file->fd, file->name, &input->blob));
+		if (file->role != STORE_ROLE_PACKAGE)
+			continue;
+		job.kind = STORE_JOB_PACKAGE;
+		(void)snprintf(job.name, sizeof(job.name), "%s", file->name);
+		TRY(store_job_submit(sources->store, &job, job_ret));
+		job.input_count = 0;
+	}
+	return job.input_count ? store_job_submit(sources->store, &job, job_ret) : NULL;
 }
 
 static void count(struct sources *sources, enum store_ask_answer answer)
@@ -588,6 +600,7 @@ static struct err *start(struct sources *sources)
 	TRY(store_sources_open(store_limits(sources->store)->data_dir, options->map_max, &sources->db));
 	TRY(fetch_start(&options->fetch, &sources->fetch));
 	TRY(add_each(sources, options->directories, source_directory));
+	TRY(add_each(sources, options->apt, source_apt));
 	TRY(add_each(sources, options->debuginfod, source_debuginfod));
 	for (uint32_t i = 0; i < options->threads + 1; i++) {
 		int error = pthread_create(&sources->threads[i], NULL, i < options->threads ? asker_main : poller_main, sources);

@@ -24,6 +24,7 @@ enum {
 struct sources_options {
 	const char *debuginfod;	 /* URLs, separated by blanks; none */
 	const char *directories; /* paths, separated by blanks; none */
+	const char *apt;	 /* sources files or folders like /etc/apt, separated by blanks; none */
 	struct fetch_options fetch;
 	uint64_t max_file_bytes; /* one file: 4 GiB */
 	uint64_t negative_ms;	 /* "it does not have it" holds so long: 6 h */

@@ -48,6 +48,8 @@ class Cairnd:
         self.flags = list(flags)
         if not any(flag.startswith("--sources") for flag in flags):
             self.flags += ["--sources", "none"]  # a test asks nobody outside
+        elif "--sources.apt" not in flags:
+            self.flags += ["--sources.apt", ""]  # not the machine's own
         self.process = None
         self.stderr_path = os.path.join(self.data_dir, "stderr.log")
 

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A package repository made here, with a key made here and -dbgsym packages as debhelper makes them, served on loopback."""
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from cairnd import *  # noqa: E402,F403
+from sources_test import Debuginfod as Server  # noqa: E402: files, counts, a gate
+
+if not shutil.which("gpgv") or not shutil.which("gpg"):
+    print("gpgv or gpg is not installed (Debian: gpgv gnupg)", file=sys.stderr)
+    sys.exit(77)
+
+PACK = {"": lambda b: b, ".gz": gzip.compress, ".xz": lzma.compress,
+        ".zst": lambda b: subprocess.run(["zstd", "-qc"], input=b, capture_output=True, check=True).stdout}
+
+
+def date(offset_s):
+    return time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(time.time() + offset_s))
+
+
+class Apt(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="cairn-apt-")
+        cls.path = compile_sample(cls.folder)
+        cls.id = build_id(cls.path)
+        stripped, debug = os.path.join(cls.folder, "stripped"), os.path.join(cls.folder, "debug")
+        subprocess.run(["objcopy", "--strip-all", cls.path, stripped], check=True)
+        subprocess.run(["objcopy", "--only-keep-debug", "--compress-debug-sections", cls.path, debug], check=True)
+        cls.file_id = file_id(read(stripped))
+        cls.addresses = text_addresses(cls.path, 50)
+        cls.truth = oracle(cls.path, cls.addresses)
+        cls.binary = cls.make_package("sample", "usr/bin/sample", stripped, "")
+        cls.dbgsym = cls.make_package("sample-dbgsym", "usr/lib/debug/.build-id/%s/%s.debug" % (cls.id[:2], cls.id[2:]), debug,
+                                      "Source: sample\nAuto-Built-Package: debug-symbols\nDepends: sample (= 1.0-1)\nBuild-Ids: %s\n" % cls.id)
+        cls.home = os.path.join(cls.folder, "gnupg")
+        os.mkdir(cls.home, 0o700)
+        cls.gpg("--quick-gen-key", "--passphrase", "", "Test <test@example.org>", "ed25519", "sign", "never")
+        cls.keyring = os.path.join(cls.folder, "keyring.gpg")
+        with open(cls.keyring, "wb") as file:
+            file.write(cls.gpg("--export"))
+
+    @classmethod
+    def tearDownClass(cls):
+        subprocess.run(["gpgconf", "--homedir", cls.home, "--kill", "all"], check=False)
+        shutil.rmtree(cls.folder)
+
+    @classmethod
+    def gpg(cls, *arguments, content=None):
+        return subprocess.run(["gpg", "--homedir", cls.home, "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments],
+                              input=content, capture_output=True, check=True).stdout
+
+    @classmethod
+    def make_package(cls, name, path, source, fields):
+        """(its stanza in Packages, its bytes), its name in the pool."""
+        root = os.path.join(cls.folder, "root", name)
+        os.makedirs(os.path.join(root, "DEBIAN"))
+        control = "Package: %s\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: x <x@example.org>\n%sDescription: x\n" % (name, fields)
+        with open(os.path.join(root, "DEBIAN/control"), "w") as file:
+            file.write(control)
+        os.makedirs(os.path.dirname(os.path.join(root, path)))
+        shutil.copy(source, os.path.join(root, path))
+        package = root + "_1.0-1_amd64.deb"
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, package], check=True, stdout=subprocess.DEVNULL)
+        content = read(package)
+        stanza = control + "Filename: pool/%s\nSize: %d\nSHA256: %s\n" % (
+            os.path.basename(package), len(content), hashlib.sha256(content).hexdigest())
+        return stanza, content, "pool/" + os.path.basename(package)
+
+    def setUp(self):
+        self.server = Server()
+        self.addCleanup(self.server.close)
+        self.work = tempfile.mkdtemp(prefix="cairn-apt-")
+        self.addCleanup(shutil.rmtree, self.work)
+
+    def publish(self, base="debian", suite="stable", packages=None, ending=".xz", by_hash=False, until=86400, damage=None):
+        """Makes the files of a repository. @damage changes the signed Release file."""
+        packages = [self.binary, self.dbgsym] if packages is None else packages
+        index = PACK[ending]("\n".join(stanza for stanza, _, _ in packages).encode())
+        digest = hashlib.sha256(index).hexdigest()
+        release = "Origin: test\nSuite: %s\nDate: %s\nValid-Until: %s\n%sArchitectures: amd64\nComponents: main\nSHA256:\n %s %d main/binary-amd64/Packages%s\n" % (
+            suite, date(-60), date(until), "Acquire-By-Hash: yes\n" if by_hash else "", digest, len(index), ending)
+        signed = self.gpg("--clearsign", "--digest-algo", "SHA512", "--output", "-", content=release.encode())
+        place = "/%s/dists/%s/" % (base, suite)
+        files = {place + "InRelease": damage(signed) if damage else signed}
+        self.index_path = place + ("main/binary-amd64/by-hash/SHA256/" + digest if by_hash else "main/binary-amd64/Packages" + ending)
+        files[self.index_path] = index
+        for _, content, path in packages:
+            files["/%s/%s" % (base, path)] = content
+        self.server.files.update(files)
+
+    def daemon(self, base="debian", data_dir=None, text=None, name="test.sources", flags=()):
+        text = text or "# a comment\nTypes: deb deb-src\nURIs: %s/%s/\nSuites: stable\nComponents: main\nSigned-By: %s\n" % (
+            self.server.url, base, self.keyring)
+        sources = os.path.join(self.work, name)
+        with open(sources, "w") as file:
+            file.write(text)
+        daemon = Cairnd("--sources.apt", sources, "--sources.directories", "/nonexistent", *flags, data_dir=data_dir).start()
+        self.addCleanup(daemon.__exit__)
+        return daemon
+
+    def ask(self, daemon, wait_ms=60000, **ids):
+        module = daemon.symbolize({"modules": [dict(ids or {"build_id": self.id}, addresses=self.addresses)], "wait_ms": wait_ms})[0]
+        return module
+
+    def check(self, module):
+        self.assertEqual(module["status"], "ok", module)
+        self.assertEqual([chain(r) for r in module["results"]], self.truth)
+
+    def said(self, daemon):
+        found = daemon.get("/v1/files/" + self.id).json["asked"]
+        return [a for a in found if a["source"].startswith("apt ")][0]
+
+    def wait_idle(self, daemon):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            jobs = [daemon.get("/v1/jobs/%d" % i) for i in (1, 2)]
+            if all(j.status == 404 or j.json["state"] in ("done", "failed") for j in jobs):
+                return
+            time.sleep(0.05)
+
+    def test_from_nothing_to_lines(self):
+        self.publish()
+        daemon = self.daemon()
+        self.assertEqual(self.ask(daemon, wait_ms=0)["status"], "pending")
+        self.check(self.ask(daemon))
+        self.assertEqual(self.ask(daemon)["symbols"], {"source": "package", "kind": "dwarf"})
+        said = self.said(daemon)
+        self.assertEqual(said["answer"], "found")
+        self.assertIn("sample-dbgsym 1.0-1", said["reason"])
+        self.wait_idle(daemon)
+        self.check(self.ask(daemon, file_id=self.file_id))  # the binary package came along
+        self.assertEqual(self.server.asked["/debian/" + self.dbgsym[2]], 1)
+        entries = daemon.get("/v1/files/" + self.id).json["entries"]
+        self.assertIn("sample-dbgsym 1.0-1", "".join(e["provenance"] for e in entries))
+
+    def test_every_packing_and_by_hash(self):
+        for ending in PACK:
+            with self.subTest(ending or "plain"):
+                self.server.files.clear()
+                self.publish(ending=ending, by_hash=ending == ".xz")
+                self.check(self.ask(self.daemon()))
+
+    def test_one_line_form(self):
+        self.publish()
+        self.check(self.ask(self.daemon(name="test.list", text="deb-src http://127.0.0.1:1/x y z\n# deb http://127.0.0.1:1/x y z\n"
+                                        "deb [arch=amd64 signed-by=%s] %s/debian stable main # why\nnonsense\n" % (self.keyring, self.server.url))))
+
+    def test_debug_archive_beside(self):
+        self.publish(packages=[self.binary])
+        self.publish(base="debian-debug", suite="stable-debug", packages=[self.dbgsym])
+        daemon = self.daemon()
+        self.check(self.ask(daemon))
+        self.wait_idle(daemon)
+        self.check(self.ask(daemon, file_id=self.file_id))
+
+    def test_debug_archive_that_does_not_exist_is_told_and_no_failure(self):
+        self.publish()
+        daemon = self.daemon()
+        module = self.ask(daemon, build_id="cd" * 20)
+        self.assertIn("no package of 1 repositories names this build ID (a debug archive beside was not to be had", module["reason"])
+        self.assertGreater(module["retry_after_s"], 3600)
+
+    def test_index_is_read_once_and_only_when_somebody_asks(self):
+        self.publish(base="x")
+        folder = tempfile.mkdtemp(prefix="cairn-test-")
+        self.addCleanup(shutil.rmtree, folder)
+        daemon = self.daemon(base="x", data_dir=folder)
+        time.sleep(0.5)
+        self.assertEqual(self.server.asked, {})
+        other = "cd" * 20
+        module = self.ask(daemon, build_id=other)
+        self.assertEqual(module["status"], "unknown")
+        self.assertIn("no package of 1 repositories", module["reason"])
+        self.assertFalse([p for p in self.server.asked if other in p])  # no build ID leaves the house
+        daemon.stop()
+        daemon.start()
+        self.check(self.ask(daemon))
+        self.assertEqual(self.server.asked[self.index_path], 1)
+        self.assertEqual(self.server.asked["/x/dists/stable/InRelease"], 2)
+
+    def refused(self, words, answer="failed"):
+        daemon = self.daemon(base="x")
+        module = self.ask(daemon)
+        self.assertEqual(module["status"], "unknown", module)
+        self.assertIn(words, module["reason"])
+        self.assertEqual(self.said(daemon)["answer"], answer)
+        asked = dict(self.server.asked)
+        for _ in range(5):
+            self.ask(daemon)
+        self.assertEqual(self.server.asked, asked)  # no retry storm
+        self.assertEqual(daemon.get("/v1/jobs/1").status, 404)
+
+    def test_changed_after_signing(self):
+        self.publish(base="x", damage=lambda signed: signed.replace(b"Origin: test", b"Origin: evil"))
+        self.refused("a bad signature")
+
+    def test_key_that_nobody_knows(self):
+        self.publish(base="x")
+        subprocess.run(["gpg", "--homedir", self.work, "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "Other <o@example.org>",
+                        "ed25519", "sign", "never"], check=True, capture_output=True)
+        other = os.path.join(self.work, "other.gpg")
+        with open(other, "wb") as file:
+            file.write(subprocess.run(["gpg", "--homedir", self.work, "--export"], check=True, capture_output=True).stdout)
+        subprocess.run(["gpgconf", "--homedir", self.work, "--kill", "all"], check=False)
+        self.keyring = other
+        self.refused("a key that the keyring does not have")
+
+    def test_unsigned(self):
+        self.publish(base="x", damage=lambda signed: signed.split(b"\n\n", 1)[1].split(b"-----BEGIN PGP SIG")[0])
+        self.refused("no good signature")
+
+    def test_text_around_the_signed_one_counts_for_nothing(self):
+        self.publish(base="x", damage=lambda signed: b"SHA256:\n %s 5 main/binary-amd64/Packages\n\n" % (b"0" * 64) + signed)
+        self.check(self.ask(self.daemon(base="x")))
+
+    def test_expired(self):
+        self.publish(base="x", until=-5)
+        self.refused("it expired on")
+
+    def test_index_of_another_hash(self):
+        self.publish(base="x")
+        content = self.server.files[self.index_path]
+        self.server.files[self.index_path] = content[:-1] + bytes([content[-1] ^ 1])
+        self.refused("its SHA-256 is not as promised")
+
+    def test_index_of_another_size(self):
+        self.publish(base="x")
+        self.server.files[self.index_path] = self.server.files[self.index_path][:-1]
+        self.refused("were promised")
+
+    def test_index_cut_off_before_it_was_signed(self):
+        whole = PACK[".xz"]
+        PACK[".xz"] = lambda b: whole(b)[:-20]
+        try:
+            self.publish(base="x")
+        finally:
+            PACK[".xz"] = whole
+        self.refused("Packages.xz")
+
+    def test_nothing_there(self):
+        self.refused("404")
+
+    def test_500_and_html_and_redirects(self):
+        for answer, words in (((500, b"", {}), "500"), ((200, b"<html></html>", {"Content-Type": "text/html"}), "signature"),
+                              ((302, b"", {"Location": "/x/dists/stable/InRelease"}), "redirected more than")):
+            with self.subTest(words):
+                self.server.files = {"/x/dists/stable/InRelease": answer}
+                self.refused(words)
+
+    def test_package_that_is_not_as_promised(self):
+        self.publish(base="x")
+        self.server.files["/x/" + self.dbgsym[2]] = self.binary[1]
+        self.refused("promised", answer="refused")
+
+    def test_package_that_is_gone(self):
+        self.publish(base="x")
+        del self.server.files["/x/" + self.dbgsym[2]]
+        self.refused("404")
+
+    def test_new_index_makes_no_void(self):
+        self.publish(base="x", packages=[self.binary])
+        folder = tempfile.mkdtemp(prefix="cairn-test-")
+        self.addCleanup(shutil.rmtree, folder)
+        daemon = self.daemon(base="x", data_dir=folder)
+        self.assertEqual(self.ask(daemon)["status"], "unknown")
+        self.publish(base="x")
+        daemon.stop()
+        daemon.start()
+        self.ask(daemon, build_id="ef" * 20)  # makes it look at the repository
+        self.check(self.ask(daemon))
+
+    def test_sources_file_that_is_missing_is_told_at_start(self):
+        result = subprocess.run([CAIRND, "--data-dir", os.path.join(self.work, "data"), "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0",
+                                 "--store.map_max", "16G", "--sources.apt", "/nonexistent/file"], capture_output=True, text=True)
+        self.assertEqual((result.returncode, len(result.stderr.splitlines())), (1, 1), result.stderr)
+        self.assertIn("sources.apt: /nonexistent/file", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
