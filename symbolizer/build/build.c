@@ -14,6 +14,7 @@
  */
 #include "symbolizer/build/build.h"
 
+#include "symbolizer/build/gopclntab.h"
 #include "symbolizer/build/merge.h"
 #include "symbolizer/build/minidebug.h"
 #include "symbolizer/build/runner.h"
@@ -52,7 +53,8 @@ struct build {
 	struct dw supplement_dw;
 	struct dw dw;
 	struct unit_result *units;
-	size_t unit_count;
+	size_t unit_count; /* of DWARF */
+	size_t go_count;   /* 1 when the unit behind them is .gopclntab's */
 	struct unit_scratch *scratch; /* one a thread */
 	size_t *tasks;		      /* unit numbers in groups of one line table */
 	size_t *task_starts;	      /* first of each group in tasks; one more for the end */
@@ -379,6 +381,32 @@ static struct err *read_units(struct build *b)
 	return NULL;
 }
 
+/* Go's own table as one more unit. A damaged or unknown one is as good as none. */
+static struct err *read_go(struct build *b)
+{
+	if (!b->units)
+		b->units = calloc(1, sizeof(*b->units));
+	if (!b->units)
+		return err_nomem();
+	struct unit_result *unit = &b->units[b->unit_count];
+	b->go_count = 1;
+	struct err *e = gopclntab_read(b->code, &b->account, unit);
+	if (e && (err_code(e) == ERR_FORMAT || err_code(e) == ERR_UNSUPPORTED)) {
+		note_reason(b, err_message(e));
+		b->stats.damaged++;
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	b->stats.damaged += unit->damaged;
+	b->stats.inline_nodes += unit->inline_nodes;
+	b->stats.cut_chains += unit->cut_chains;
+	b->stats.line_rows += unit->rows.count;
+	if (unit->damage)
+		note_reason(b, err_message(unit->damage));
+	return NULL;
+}
+
 /* What only the reading of units needs. The string sections hold the names. */
 static void release_units(struct build *b)
 {
@@ -447,7 +475,7 @@ static struct err *merge_all(struct build *b)
 {
 	TRY(read_symbols(b));
 	b->merge.base = elffile_base(b->code);
-	TRY(merge_run(&b->merge, b->units, b->unit_count));
+	TRY(merge_run(&b->merge, b->units, b->unit_count + b->go_count, b->unit_count));
 	struct table_input *input = &b->merge.input;
 	if (input->row_count == 0)
 		return nothing_found(b);
@@ -464,10 +492,10 @@ static struct err *merge_all(struct build *b)
 
 static void release_inputs(struct build *b)
 {
-	for (size_t i = 0; i < b->unit_count; i++)
+	for (size_t i = 0; b->units && i < b->unit_count + b->go_count; i++)
 		unit_result_deinit(&b->units[i], &b->account);
 	free(TAKE_PTR(b->units));
-	b->unit_count = 0;
+	b->unit_count = b->go_count = 0;
 	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
 		symbols_deinit(&b->symbols[t]);
 		b->merge.symbols[t].symbols = NULL;
@@ -494,6 +522,7 @@ static struct err *run(struct build *b, struct buf *ret)
 	end_phase(b);
 	begin_phase(b, BUILD_UNITS);
 	TRY(read_units(b));
+	TRY(read_go(b));
 	release_units(b);
 	end_phase(b);
 	begin_phase(b, BUILD_MERGE);

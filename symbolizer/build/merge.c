@@ -3,7 +3,7 @@
  * Merging, in file order and on one thread, so that the same input gives the same bytes:
  *
  *     1. unit by unit: strings, files and functions get numbers of the whole table; nodes are appended, rows renumbered
- *     2. chunks are laid out by address: those with functions first, then, in the gaps, those with lines only
+ *     2. chunks are laid out by address: those with functions first, then, in the gaps, .gopclntab's, then those with lines only
  *     3. the same for the ranges of ELF symbols, .symtab before .dynsym
  *     4. rows are written along the chunks; gaps, and lines without a function, take the symbols
  *
@@ -377,13 +377,13 @@ static struct err *overlay(struct merge *m, struct merge_pieces *pieces, const s
 	return e;
 }
 
-/* Adds the chunks of one kind of all units. */
-static struct err *place_chunks(struct merge *m, const struct unit_result *units, size_t count, bool lines_only)
+/* Adds the chunks of one kind of units [first, end). */
+static struct err *place_chunks(struct merge *m, const struct unit_result *units, size_t first, size_t end, bool lines_only)
 {
 	struct merge_pieces added = {.items = NULL};
 	struct err *e = NULL;
 
-	for (size_t u = 0; u < count && !e; u++)
+	for (size_t u = first; u < end && !e; u++)
 		for (size_t c = 0; c < units[u].chunks.count && !e; c++) {
 			const struct unit_chunk *chunk = &units[u].chunks.items[c];
 			if (chunk->lines_only != lines_only)
@@ -525,7 +525,7 @@ static struct err *emit_piece(struct merge *m, const struct unit_result *units, 
 		else
 			TRY(emit(m, row, high));
 	}
-	m->input.sources |= TABLE_FROM_DWARF;
+	m->input.sources |= piece->source < m->dwarf_count ? TABLE_FROM_DWARF : TABLE_FROM_GOPCLNTAB;
 	return NULL;
 }
 
@@ -586,13 +586,15 @@ static void complete_input(struct merge *m)
 	m->input.row_count = m->rows.count;
 }
 
-struct err *merge_run(struct merge *merge, struct unit_result *units, size_t count)
+struct err *merge_run(struct merge *merge, struct unit_result *units, size_t count, size_t dwarf_count)
 {
+	merge->dwarf_count = dwarf_count;
 	for (size_t i = 0; i < count; i++)
 		TRY(append_unit(merge, &units[i]));
 	hmap_deinit(&merge->names);
-	TRY(place_chunks(merge, units, count, false));
-	TRY(place_chunks(merge, units, count, true));
+	TRY(place_chunks(merge, units, 0, dwarf_count, false));
+	TRY(place_chunks(merge, units, dwarf_count, count, false));
+	TRY(place_chunks(merge, units, 0, dwarf_count, true));
 	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++)
 		TRY(place_symbols(merge, t));
 	TRY(emit_all(merge, units));

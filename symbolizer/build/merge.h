@@ -35,6 +35,7 @@ struct merge_pieces ARRAY_OF(struct merge_piece);
 struct merge {
 	struct account *account;
 	struct merge_symbols symbols[MERGE_SYMBOL_TABLES];
+	size_t dwarf_count; /* of units */
 	uint64_t base; /* taken away from every address in the end: elffile_base */
 	struct intern text;
 	struct ARRAY_OF(struct table_input_file) files;
@@ -59,9 +60,10 @@ struct merge {
  * Merges. Where DWARF has a function, it stands; where units overlap, the one that begins first goes on to its end, then the one
  * that comes first in the file. Lines without a function, and what DWARF does not cover, get the ELF symbol's name.
  * @param units  rows are renumbered in place, and freed
+ * @param dwarf_count  how many of them are DWARF's; those behind them are .gopclntab's, and stand where DWARF has no function
  * @return NULL and @p merge->input to be completed with machine and build ID; ERR_LIMIT; ERR_NOMEM. One thread.
  */
-struct err *merge_run(struct merge *merge, struct unit_result *units, size_t count) MUST_USE;
+struct err *merge_run(struct merge *merge, struct unit_result *units, size_t count, size_t dwarf_count) MUST_USE;
 /** Frees what only the merging needed; the input stays. */
 void merge_trim(struct merge *merge);
 void merge_deinit(struct merge *merge);

@@ -61,7 +61,7 @@ static void expect_merged(struct unit_result *units, size_t count, const struct 
 {
 	struct merge m = {.account = &account, .symbols = {{.symbols = symbols, .source = 4}}};
 
-	struct err *e = merge_run(&m, units, count);
+	struct err *e = merge_run(&m, units, count, count);
 	cr_assert_null(e, "%s", e ? err_message(e) : "");
 	cr_expect_str_eq(show(&m), expected);
 	merge_deinit(&m);
@@ -118,7 +118,7 @@ Test(merge_run, stops_telling_functions_apart_by_file_after_a_limit)
 		cr_assert_null(buf_append(&unit.text, path, (size_t)len + 1));
 	}
 	account.held += unit.text.cap;
-	cr_assert_null(merge_run(&m, &unit, 1));
+	cr_assert_null(merge_run(&m, &unit, 1, 1));
 	cr_expect_eq(m.input.function_count, MERGE_SAME_NAME_MAX);
 	cr_expect_eq(m.input.file_count, ARRAY_SIZE(chunks));
 	merge_deinit(&m);
@@ -139,7 +139,7 @@ Test(merge_run, leaves_out_aliases_past_the_limit)
 		int len = snprintf(names[i], sizeof(names[i]), "n%zu", i);
 		items[i] = (struct symbol){.vaddr = 0x100, .high = 0x110, .name = names[i], .name_len = (uint32_t)len, .sized = true};
 	}
-	cr_assert_null(merge_run(&m, &unit, 1));
+	cr_assert_null(merge_run(&m, &unit, 1, 1));
 	cr_expect_eq(m.input.alias_count, MERGE_ALIASES_MAX);
 	merge_deinit(&m);
 	unit_result_deinit(&unit, &account);
@@ -154,7 +154,7 @@ Test(merge_run, names_each_alias_once)
 	struct merge m = {.account = &account, .symbols = {{.symbols = &symbols, .source = 4}, {.symbols = &symbols, .source = 16}}};
 	struct unit_result unit = UNIT("a", {0x100, 0x110, false});
 
-	cr_assert_null(merge_run(&m, &unit, 1));
+	cr_assert_null(merge_run(&m, &unit, 1, 1));
 	cr_assert_eq(m.input.alias_count, 1);
 	cr_expect_str_eq(m.input.text + m.input.aliases[0], "b");
 	merge_deinit(&m);
