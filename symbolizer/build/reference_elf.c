@@ -56,6 +56,9 @@ static struct err *add_table(struct reference *reference, Elf *elf, Elf_Scn *tab
 		const char *name = elf_strptr(elf, header.sh_link, symbol.st_name);
 		if (!name || !name[0])
 			continue;
+		GElf_Ehdr ehdr;
+		if (gelf_getehdr(elf, &ehdr) && ehdr.e_machine == EM_ARM && GELF_ST_TYPE(symbol.st_info) == STT_FUNC)
+			symbol.st_value &= ~(GElf_Addr)1; /* Thumb code; the address is even */
 		struct reference_symbol added = {.low = symbol.st_value,
 			.high = symbol.st_size ? symbol.st_value + symbol.st_size : section.sh_addr + section.sh_size,
 			.sized = symbol.st_size > 0};
