@@ -318,3 +318,40 @@ Test(partition, reading_only_sees_what_is_there_and_takes_nothing)
 	err_free(e);
 	end_samples(&b);
 }
+
+Test(partition, a_full_store_refuses_whole_batches_and_keeps_what_was_acknowledged)
+{
+	struct bench_store b = {.options = {.map_max = 1 << 20}};
+	struct samples_query query = {.tenant = 1};
+	uint64_t sum = 0;
+	unsigned failures = 0;
+	uint8_t key[16];
+
+	make_samples(&b);
+	for (uint64_t n = 0; n < 400 && failures < 3; n++) {
+		key_make(n, key);
+		struct filler f = fill(b.samples, 1, key, cpu_type(), "web", "main");
+		for (unsigned i = 0; i < 300; i++) {
+			char name[64];
+			(void)snprintf(name, sizeof(name), "leaf%llu_%u main", (unsigned long long)(n * 7919 % 10007), i * 31);
+			add(&f, name, HOUR_START_MS + i * 1000, 1 + n);
+		}
+		struct samples_result result;
+		struct err *e = samples_commit_wait(&f.batch, &result);
+		if (!e) {
+			sum += 300 * (1 + n);
+			cr_expect_eq(result.duplicate_profiles, 0);
+			continue;
+		}
+		cr_expect_eq(err_code(e), ERR_LIMIT, "%s", err_message(e));
+		cr_expect_eq(result.samples, 0);
+		err_free(e);
+		failures++;
+	}
+	cr_expect_eq(failures, 3);
+	cr_expect_gt(sum, 0);
+	cr_expect_eq(total(b.samples, &query), sum);
+	reopen_samples(&b);
+	cr_expect_eq(total(b.samples, &query), sum);
+	end_samples(&b);
+}

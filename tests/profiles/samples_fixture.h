@@ -36,7 +36,8 @@ struct bench_store {
 static inline void open_samples(struct bench_store *b)
 {
 	b->options.data_dir = b->dir;
-	b->options.map_max = 8ull << 30;
+	if (!b->options.map_max)
+		b->options.map_max = 8ull << 30;
 	b->options.now_ms = clock_read;
 	b->options.now_context = &b->now_ms;
 	MUST(samples_open(&b->options, &b->samples));
