@@ -2,6 +2,7 @@
 /* cairn-agent: flags and wiring. */
 #include "agent/collect.h"
 #include "agent/kernel.h"
+#include "agent/otlp.h"
 #include "agent/sampler.h"
 #include "agent/watch.h"
 #include "base/log.h"
@@ -16,12 +17,12 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_MS = 100, WINDOW_MAX_MS = 3600 * 1000 };
+enum { POLL_MS = 100, REPORT_MS = 5000, WINDOW_MAX_MS = 3600 * 1000 };
 
 struct flags {
 	struct sampler_options sampler;
 	uint64_t window_ms;
-	const char *output;
+	const char *output, *collector; /* one of them */
 };
 
 struct agent {
@@ -31,6 +32,8 @@ struct agent {
 	struct watch *watch;
 	struct kernel *kernel;
 	struct collect *collect;
+	struct otlp *otlp; /* of this window, with --collector */
+	uint64_t exports_failed; /* their windows are lost */
 	uint64_t records, lost_events;
 };
 
@@ -55,7 +58,7 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	agent->records++;
 	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_MAPPING || head->end == UNWIND_END_FRAME_POINTER)
 		TRY(watch_missed(agent->watch, head->pid, clock_ms(CLOCK_MONOTONIC)));
-	return collect_add(agent->collect, head, frames);
+	return agent->otlp ? otlp_add(agent->otlp, head, frames) : collect_add(agent->collect, head, frames);
 }
 
 static struct err *on_changed(void *context, uint32_t pid)
@@ -79,13 +82,12 @@ static struct err *on_lost(void *context, uint64_t events)
 }
 
 /** Hands out what the kernel has, and reads the processes that are due. */
-static struct err *turn(struct agent *agent, int timeout_ms)
+static struct err *turn(struct agent *agent, int timeout_ms, uint32_t *left_ret)
 {
 	struct sampler_handler handler = {.sample = on_sample, .changed = on_changed, .gone = on_gone, .lost = on_lost, .context = agent};
-	uint32_t left = 0;
 
 	TRY(sampler_poll(agent->sampler, timeout_ms, &handler));
-	return watch_work(agent->watch, clock_ms(CLOCK_MONOTONIC), &left);
+	return watch_work(agent->watch, clock_ms(CLOCK_MONOTONIC), left_ret);
 }
 
 /** Every process that is there now, before the first tick. */
@@ -95,7 +97,7 @@ static struct err *read_all(struct agent *agent)
 
 	TRY(watch_scan(agent->watch));
 	while (left > 0 && !stopped)
-		TRY(watch_work(agent->watch, clock_ms(CLOCK_MONOTONIC), &left));
+		TRY(turn(agent, 0, &left));
 	return NULL;
 }
 
@@ -145,20 +147,63 @@ static void report(const struct agent *agent)
 		tables.processes_failed, watch.dropped, tables.build_ns / 1000000);
 }
 
-static struct err *run_window(struct agent *agent)
+/** Sends the window that ends. A collector that is away costs the window, not the agent. */
+static struct err *export_window(struct agent *agent, uint64_t from_ms, bool is_last)
 {
 	CLEANUP(buf_deinit) struct buf out = {0};
+
+	TRY(otlp_encode(agent->otlp, from_ms * 1000000, (clock_ms(CLOCK_REALTIME) - from_ms) * 1000000, &out));
+	struct err *e = otlp_export(agent->flags.collector, &out);
+	if (e && is_last)
+		return e;
+	if (e) {
+		agent->exports_failed++;
+		log_warn("export", "failed=%" PRIu64 " bytes_lost=%zu reason=\"%s\"", agent->exports_failed, out.len, err_message(e));
+		err_free(e);
+	}
+	otlp_destroy(agent->otlp);
+	agent->otlp = NULL;
+	tables_trim(agent->tables);
+	return otlp_create(agent->tables, agent->kernel, agent->flags.sampler.hz, &agent->otlp);
+}
+
+static struct err *write_window(struct agent *agent, uint64_t from_ms)
+{
+	CLEANUP(buf_deinit) struct buf out = {0};
+
+	TRY(collect_write_pprof(agent->collect, from_ms * 1000000, clock_ms(CLOCK_REALTIME) * 1000000, &out));
+	return write_file(agent->flags.output, &out);
+}
+
+static struct err *sample_until(struct agent *agent, uint64_t end_ms)
+{
+	uint32_t left = 0;
+
+	for (uint64_t now = clock_ms(CLOCK_MONOTONIC); now < end_ms && !stopped; now = clock_ms(CLOCK_MONOTONIC))
+		TRY(turn(agent, end_ms - now < POLL_MS ? (int)(end_ms - now) : POLL_MS, &left));
+	return NULL;
+}
+
+static struct err *run(struct agent *agent)
+{
+	uint32_t left = 0;
 
 	TRY(sampler_listen(agent->sampler));
 	TRY(read_all(agent));
 	TRY(sampler_start(agent->sampler));
-	uint64_t from_ms = clock_ms(CLOCK_REALTIME), end_ms = clock_ms(CLOCK_MONOTONIC) + agent->flags.window_ms;
-	for (uint64_t now = clock_ms(CLOCK_MONOTONIC); now < end_ms && !stopped; now = clock_ms(CLOCK_MONOTONIC))
-		TRY(turn(agent, end_ms - now < POLL_MS ? (int)(end_ms - now) : POLL_MS));
+	uint64_t from_ms = clock_ms(CLOCK_REALTIME);
+	while (!agent->flags.window_ms && !stopped) {
+		TRY(sample_until(agent, clock_ms(CLOCK_MONOTONIC) + REPORT_MS));
+		TRY(turn(agent, 0, &left));
+		if (!stopped)
+			TRY(export_window(agent, from_ms, false));
+		if (!stopped)
+			from_ms = clock_ms(CLOCK_REALTIME);
+	}
+	TRY(sample_until(agent, clock_ms(CLOCK_MONOTONIC) + agent->flags.window_ms));
 	sampler_stop(agent->sampler);
-	TRY(turn(agent, 0));
-	TRY(collect_write_pprof(agent->collect, from_ms * 1000000, clock_ms(CLOCK_REALTIME) * 1000000, &out));
-	TRY(write_file(agent->flags.output, &out));
+	TRY(turn(agent, 0, &left));
+	TRY(agent->otlp ? export_window(agent, from_ms, true) : write_window(agent, from_ms));
 	report(agent);
 	return NULL;
 }
@@ -171,11 +216,14 @@ static struct err *start(struct agent *agent)
 	TRY(kernel_create("/proc/kallsyms", &agent->kernel));
 	if (kernel_symbol_count(agent->kernel) == 0)
 		log_warn("kernel-names", "none=\"/proc/kallsyms shows no addresses: CAP_SYSLOG is missing, or kernel.kptr_restrict is 2\"");
+	if (agent->flags.collector)
+		return otlp_create(agent->tables, agent->kernel, agent->flags.sampler.hz, &agent->otlp);
 	return collect_create(agent->tables, agent->kernel, agent->flags.sampler.hz, &agent->collect);
 }
 
 static void finish(struct agent *agent)
 {
+	otlp_destroy(agent->otlp);
 	collect_destroy(agent->collect);
 	kernel_destroy(agent->kernel);
 	watch_destroy(agent->watch);
@@ -185,10 +233,13 @@ static void finish(struct agent *agent)
 
 static const char help[] =
 	"usage: cairn-agent --once DURATION -o FILE [options]\n"
-	"Samples all CPUs of this machine and writes a profile (pprof, gzip) with build IDs.\n"
+	"       cairn-agent --protocol otlp --collector HOST:PORT [--once DURATION] [options]\n"
+	"Samples all CPUs of this machine, and writes a profile (pprof, gzip) with build IDs, or sends one every 5 s.\n"
 	"\n"
 	"  --once DURATION            one window of this length: 500ms, 10s, 2m\n"
 	"  -o, --output FILE          where the profile goes; - is standard output\n"
+	"  --protocol otlp            OpenTelemetry's profiles over gRPC, without TLS\n"
+	"  --collector HOST:PORT      where to\n"
 	"  --samples-per-second N     per CPU, 1 to 1000 (20)\n"
 	"  --pid PID                  this process only\n"
 	"  --no-task-regs             user registers as on kernels without BTF\n"
@@ -233,7 +284,7 @@ static bool parse_duration(const char *text, uint64_t *ret)
 	return false;
 }
 
-enum { FLAG_ONCE = 256, FLAG_HZ, FLAG_PID, FLAG_NO_TASK_REGS, FLAG_VERIFIER_LOG, FLAG_HELP, FLAG_VERSION };
+enum { FLAG_ONCE = 256, FLAG_HZ, FLAG_PID, FLAG_NO_TASK_REGS, FLAG_VERIFIER_LOG, FLAG_HELP, FLAG_VERSION, FLAG_PROTOCOL, FLAG_COLLECTOR };
 
 /** One flag; false: its value is wrong. */
 static bool take_flag(struct flags *flags, int flag, const char *value)
@@ -243,6 +294,11 @@ static bool take_flag(struct flags *flags, int flag, const char *value)
 	switch (flag) {
 	case FLAG_ONCE:
 		return parse_duration(value, &flags->window_ms);
+	case FLAG_PROTOCOL:
+		return strcmp(value, "otlp") == 0;
+	case FLAG_COLLECTOR:
+		flags->collector = value;
+		return true;
 	case 'o':
 		flags->output = value;
 		return true;
@@ -271,6 +327,7 @@ static bool take_flag(struct flags *flags, int flag, const char *value)
 static int parse_flags(int argc, char **argv, struct flags *flags)
 {
 	static const struct option options[] = {{"once", required_argument, NULL, FLAG_ONCE}, {"output", required_argument, NULL, 'o'},
+		{"protocol", required_argument, NULL, FLAG_PROTOCOL}, {"collector", required_argument, NULL, FLAG_COLLECTOR},
 		{"samples-per-second", required_argument, NULL, FLAG_HZ}, {"pid", required_argument, NULL, FLAG_PID},
 		{"no-task-regs", no_argument, NULL, FLAG_NO_TASK_REGS}, {"verifier-log", no_argument, NULL, FLAG_VERIFIER_LOG},
 		{"help", no_argument, NULL, FLAG_HELP}, {"version", no_argument, NULL, FLAG_VERSION}, {0}};
@@ -288,8 +345,9 @@ static int parse_flags(int argc, char **argv, struct flags *flags)
 			return 2;
 		}
 	}
-	if (optind != argc || !flags->window_ms || !flags->output) {
-		fprintf(stderr, "cairn-agent: --once DURATION and -o FILE are needed, and nothing else; see --help\n");
+	bool is_whole = flags->collector ? !flags->output : flags->output && flags->window_ms;
+	if (optind != argc || !is_whole) {
+		fprintf(stderr, "cairn-agent: either --once DURATION and -o FILE, or --collector HOST:PORT, and nothing else; see --help\n");
 		return 2;
 	}
 	return -1;
@@ -306,7 +364,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGTERM, on_signal);
 	struct err *e = start(&agent);
 	if (!e)
-		e = run_window(&agent);
+		e = run(&agent);
 	if (e)
 		fprintf(stderr, "cairn-agent: %s\n", err_message(e));
 	code = e != NULL;
