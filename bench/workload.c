@@ -167,7 +167,8 @@ static struct err *make_threads(struct workload *w)
 		process->pid = 1000 + 37 * i;
 		process->first_thread = w->thread_count;
 		process->thread_count = 1 + zipf(w, 32);
-		(void)snprintf(process->service, sizeof(process->service), i % 3 ? "service-%u" : "", i % 40);
+		if (i % 3) /* the others belong to no service */
+			(void)snprintf(process->service, sizeof(process->service), "service-%u", i % 40);
 		if (i % 2)
 			for (size_t c = 0; c < 64; c++)
 				process->container[c] = "0123456789abcdef"[next(w) & 15];
