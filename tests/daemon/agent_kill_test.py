@@ -41,9 +41,10 @@ def run(protocol, rng):
         load = subprocess.Popen([LOAD, "--address", "127.0.0.1:%d" % daemon.grpc_port, "--protocol", protocol, "--samples", str(SAMPLES),
                                  "--rate", str(int(SAMPLES / SECONDS)), "--seed", str(SEED), "--report-ms", "1000", "--gzip", "1"],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        peaks, kills = [], 0
-        while kills < KILLS and load.poll() is None:
-            time.sleep(rng.uniform(0.5, 1.5) * SECONDS / (KILLS + 1))
+        peaks, kills, began = [], 0, time.monotonic()
+        # The load's rate makes it last at least SECONDS: all kills fall before its end.
+        for moment in sorted(rng.uniform(0.05, 0.8) * SECONDS for _ in range(KILLS)):
+            time.sleep(max(0.0, began + moment - time.monotonic()))
             if load.poll() is not None:
                 break
             peaks.append(peak(daemon))
