@@ -46,6 +46,9 @@ def dump(folder, command):
     return os.path.join(folder, cores[0]) if cores else None
 
 
+DUMPS = 3
+
+
 def eu_stack(core, executable):
     """{tid: [(address, is a return address)]}"""
     run = subprocess.run(["eu-stack", "-a", "-n", "0", "--core", core, "--executable", executable], capture_output=True,
@@ -77,8 +80,9 @@ def ours(program, core):
 
 
 def compare(what, program, core, executable):
+    """(equal, frames); equal is None when all that differs is that eu-stack gave up early on a thread that we follow to its end."""
     theirs, (mine, ends) = eu_stack(core, executable), ours(program, core)
-    bad = 0
+    bad = short = 0
     if not theirs or set(theirs) != set(mine):
         print(f"{what}: threads {sorted(theirs)} by eu-stack, {sorted(mine)} here")
         return False, 0
@@ -86,10 +90,11 @@ def compare(what, program, core, executable):
         expected = [address - 1 if is_return else address for address, is_return in frames]
         if mine[tid] != expected or ends[tid] != "complete":
             bad += 1
+            short += ends[tid] == "complete" and mine[tid][:len(expected)] == expected
             at = next((i for i, pair in enumerate(zip(mine[tid], expected)) if pair[0] != pair[1]), min(len(mine[tid]), len(expected)))
             print(f"{what}: thread {tid} ends {ends[tid]}: {len(mine[tid])} frames, eu-stack {len(expected)}; first difference at {at}: "
                   f"{[hex(a) for a in mine[tid][at:at + 2]]} {[hex(a) for a in expected[at:at + 2]]}")
-    return bad == 0, sum(len(frames) for frames in theirs.values())
+    return None if bad and bad == short else bad == 0, sum(len(frames) for frames in theirs.values())
 
 
 def main():
@@ -105,11 +110,16 @@ def main():
     results, frames = [], 0
     with tempfile.TemporaryDirectory() as folder:
         def try_case(what, executable, arguments):
-            core = dump(folder, [executable] + arguments)
-            if not core:
-                print(f"{what}: no core dump")
-                return False, 0
-            return compare(what, program, core, executable)
+            # Where a thread stands when another one aborts is chance, and at some places eu-stack stops: dump once more then.
+            for _ in range(DUMPS):
+                core = dump(folder, [executable] + arguments)
+                if not core:
+                    print(f"{what}: no core dump")
+                    return False, 0
+                equal, count = compare(what, program, core, executable)
+                if equal is not None:
+                    return equal, count
+            return False, 0
 
         for name, command in C_BUILDS.items():
             executable = os.path.join(folder, f"stacks-{name}")
