@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """cairn.v1.Agent/Stream with a client that we did not write (python3-grpcio; messages by protoc and python3-protobuf): samples in and acknowledged,
-`need`, restarts, wrong use, a client that never reads, 1,000 silent streams; GET /v1/agents and `cairn agents`.
+`need`, restarts, wrong use, 1,000 silent streams; GET /v1/agents and `cairn agents`.
 Exit 77 without python3-grpcio."""
 import importlib
 import os
