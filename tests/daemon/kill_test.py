@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from cairnd import *  # noqa: E402,F403
 
 KILLS = int(os.environ.get("CAIRN_KILLS", "50"))
+PAUSE = 0.1  # seconds between an uploader's variants: what is left when the kills are over is waited for
 SEED = int(os.environ.get("CAIRN_SEED", str(int(time.time()))))
 
 
@@ -47,6 +48,7 @@ class Uploader(threading.Thread):
             while not self.stop_.is_set():
                 try:
                     self.one(content)
+                    self.stop_.wait(PAUSE)
                     break
                 except (OSError, http.client.HTTPException):
                     time.sleep(0.02)  # it was killed: again, from what the server has
