@@ -9,7 +9,7 @@
 #include "worker/options.h"
 #include "worker/output.h"
 #include "worker/package.h"
-#include "worker/sandbox.h"
+#include "sandbox/sandbox.h"
 
 #include <iconv.h>
 #include <locale.h>

@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "worker/options.h"
 #include "worker/output.h"
-#include "worker/sandbox.h"
+#include "sandbox/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
 #include "store/job.h"
 #include "symbolizer/table/table.h"
 #include "symbolizer/table/writer.h"
-#include "worker/sandbox.h"
+#include "sandbox/sandbox.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ingest/spawn.h"
 
-#include "worker/sandbox.h"
+#include "sandbox/sandbox.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The sandbox of cairn-worker. What it holds against is a parser that a hostile file has taken over: code that runs as us
+ * The sandbox of cairn-worker and cairn-unwind. What it holds against is a parser that a hostile file has taken over: code that runs as us
  * and wants out, or that eats the machine.
  *
  *   memory       RLIMIT_DATA counts private writable memory, heap and stacks: the ceiling. Inputs are mapped read-only and
  *                are page cache, so they do not count, whatever their size. RLIMIT_AS stops what RLIMIT_DATA does not see
  *                (reserved address space); shared anonymous memory, which neither would catch by content, seccomp refuses.
- *   time         RLIMIT_CPU; the wall clock is cairnd's.
+ *   time         RLIMIT_CPU; the wall clock is the parent's.
  *   disk         RLIMIT_FSIZE on the scratch file.
  *   descriptors  all above the last one are closed; RLIMIT_NOFILE forbids new numbers; so does seccomp.
  *   processes    seccomp: clone only as pthread_create uses it (clone3 says ENOSYS, since its flags lie in memory, where a
@@ -21,7 +21,7 @@
  * take away what seccomp takes away already), SECCOMP_RET_KILL alone (the parent sees SIGSYS but not which call),
  * SECCOMP_RET_USER_NOTIF (a supervisor in cairnd for one line of text), strict mode (no threads, no mmap).
  */
-#include "worker/sandbox.h"
+#include "sandbox/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
 /*
  * What a process that parses strangers' bytes gives up before it reads the first of them: see docs/worker.md.
  */
-#ifndef CAIRN_WORKER_SANDBOX_H
-#define CAIRN_WORKER_SANDBOX_H
+#ifndef CAIRN_SANDBOX_SANDBOX_H
+#define CAIRN_SANDBOX_SANDBOX_H
 
 #include "base/err.h"
 
