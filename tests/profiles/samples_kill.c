@@ -7,10 +7,7 @@
  * Batch n has 1 + n % 7 samples with values that depend on n. Its time is in one of three hours, so that all of partitions happens.
  */
 #include "tests/profiles/samples_fixture.h"
-
-#include <signal.h>
-#include <sys/wait.h>
-#include <time.h>
+#include "tests/store/killed_child.h"
 
 enum { WINDOW = 32, BATCHES_MAX = 1 << 20 };
 
@@ -73,8 +70,16 @@ static void hand_in(struct bench_store *b, int fd, uint64_t n)
 	}
 }
 
-static _Noreturn void child(struct bench_store *b, int fd, const struct state *s)
+struct client {
+	struct bench_store *store;
+	struct state *state;
+};
+
+static _Noreturn void work(void *arg, int fd)
 {
+	const struct client *client = arg;
+	struct bench_store *b = client->store;
+	const struct state *s = client->state;
 	struct samples_counters counters;
 
 	open_samples(b);
@@ -92,49 +97,16 @@ static _Noreturn void child(struct bench_store *b, int fd, const struct state *s
 	}
 }
 
-static void remember(struct state *s, uint64_t n)
+static void remember(void *arg, const void *report)
 {
+	struct state *s = ((struct client *)arg)->state;
+	uint64_t n = *(const uint64_t *)report;
+
 	if (n >= BATCHES_MAX)
 		abort();
 	s->acked[n / 64] |= 1ull << (n % 64);
 	if (n >= s->next)
 		s->next = n + 1;
-}
-
-static void round_run(struct bench_store *b, struct state *s, unsigned life_us)
-{
-	int fds[2];
-	uint64_t n;
-	struct timespec start, now;
-
-	if (pipe(fds))
-		abort();
-	pid_t pid = fork();
-	if (pid < 0)
-		abort();
-	if (pid == 0) {
-		(void)close(fds[0]);
-		child(b, fds[1], s);
-	}
-	(void)close(fds[1]);
-	(void)clock_gettime(CLOCK_MONOTONIC, &start);
-	(void)fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	do {
-		while (read(fds[0], &n, sizeof(n)) == sizeof(n))
-			remember(s, n);
-		(void)usleep(300);
-		(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	} while ((uint64_t)(now.tv_sec - start.tv_sec) * 1000000 + (uint64_t)now.tv_nsec / 1000 - (uint64_t)start.tv_nsec / 1000 < life_us);
-	(void)kill(pid, SIGKILL);
-	int status;
-	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
-		(void)fprintf(stderr, "the child ended by itself: status 0x%x\n", status);
-		abort();
-	}
-	(void)fcntl(fds[0], F_SETFL, 0);
-	while (read(fds[0], &n, sizeof(n)) == sizeof(n))
-		remember(s, n);
-	(void)close(fds[0]);
 }
 
 /* What was handed in but never acknowledged may be in or not: at most a window. All that was acknowledged is in, once. */
@@ -186,12 +158,15 @@ int main(void)
 	struct bench_store b = {.options = {.seal_after_ms = 1}};
 	struct state *s = calloc(1, sizeof(*s));
 
+	struct client client = {.store = &b, .state = s};
+	struct killed_child child = {.work = work, .remember = remember, .arg = &client, .report_size = sizeof(uint64_t)};
+
 	if (!s)
 		abort();
 	temp_dir_make(b.dir);
 	atomic_store(&b.now_ms, HOUR_START_MS + 600 * 1000);
 	for (unsigned i = 0; i < rounds; i++)
-		round_run(&b, s, (unsigned)(50000 + random_next(&seed) % 250000));
+		killed_child_run(&child, (unsigned)(50000 + random_next(&seed) % 250000));
 	verify(&b, s);
 	(void)printf("%u kills: each batch was counted once\n", rounds);
 	free(s);

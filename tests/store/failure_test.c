@@ -4,9 +4,8 @@
  * on demand; damage is written through LMDB behind the store's back.
  */
 #include "store/internal.h"
-#include "tests/store/fixture.h"
+#include "tests/store/suite.h"
 
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <sys/syscall.h>
 
@@ -24,27 +23,11 @@ int fdatasync(int fd)
 	return (int)syscall(SYS_fdatasync, fd);
 }
 
-static char dir[64];
-static struct store *store;
-
-static void setup(void)
-{
-	temp_dir_make(dir);
-	store = open_at(dir);
-}
-
-static void teardown(void)
+/* Unlike teardown, for stores that a test damaged. */
+static void teardown_unchecked(void)
 {
 	store_close(store);
 	temp_dir_remove(dir);
-}
-
-static void assert_fails(struct err *e, enum err_code code, const char *words)
-{
-	cr_assert_not_null(e, "no error");
-	cr_assert_eq(err_code(e), code, "%s", err_message(e));
-	cr_assert(strstr(err_message(e), words), "%s", err_message(e));
-	err_free(e);
 }
 
 static struct err *commit(uint64_t n)
@@ -67,7 +50,7 @@ static enum store_status status(uint64_t n)
 	return answer.status;
 }
 
-Test(store_commit_table, is_not_acknowledged_when_fsync_fails_and_works_after_reopening, .init = setup, .fini = teardown)
+Test(store_commit_table, is_not_acknowledged_when_fsync_fails_and_works_after_reopening, .init = setup, .fini = teardown_unchecked)
 {
 	struct check_log log;
 
@@ -91,7 +74,7 @@ Test(store_commit_table, is_not_acknowledged_when_fsync_fails_and_works_after_re
 	cr_assert_eq(stat.commit_failures, 1);
 }
 
-Test(store_commit_table, fails_as_long_as_the_disk_does, .init = setup, .fini = teardown)
+Test(store_commit_table, fails_as_long_as_the_disk_does, .init = setup, .fini = teardown_unchecked)
 {
 	MUST(commit(1));
 	atomic_store(&failures_left, 1000);
@@ -118,7 +101,7 @@ static void *hold_a_read(void *arg)
 	return NULL;
 }
 
-Test(store_commit_table, reopening_waits_for_the_reads_that_are_held, .init = setup, .fini = teardown)
+Test(store_commit_table, reopening_waits_for_the_reads_that_are_held, .init = setup, .fini = teardown_unchecked)
 {
 	atomic_bool held = false;
 	pthread_t thread;
@@ -143,7 +126,7 @@ static void failed_done(void *arg, struct err *e)
 	err_free(e);
 }
 
-Test(store_commit_table_async, a_failed_fsync_fails_its_whole_group, .init = setup, .fini = teardown)
+Test(store_commit_table_async, a_failed_fsync_fails_its_whole_group, .init = setup, .fini = teardown_unchecked)
 {
 	enum { COUNT = 20 };
 	static struct store_commit commits[COUNT];
@@ -168,7 +151,7 @@ Test(store_commit_table_async, a_failed_fsync_fails_its_whole_group, .init = set
 	cr_assert_eq(there, counts[0]);
 }
 
-Test(store_commit_table_async, one_that_fails_half_way_does_not_spoil_its_group, .init = setup, .fini = teardown)
+Test(store_commit_table_async, one_that_fails_half_way_does_not_spoil_its_group, .init = setup, .fini = teardown_unchecked)
 {
 	enum { COUNT = 40, BAD = 17 };
 	static struct store_commit commits[COUNT];
@@ -191,7 +174,7 @@ Test(store_commit_table_async, one_that_fails_half_way_does_not_spoil_its_group,
 	cr_assert_null(store_health(store));
 }
 
-Test(store_upload_chunk, is_not_acknowledged_when_fsync_fails, .init = setup, .fini = teardown)
+Test(store_upload_chunk, is_not_acknowledged_when_fsync_fails, .init = setup, .fini = teardown_unchecked)
 {
 	uint8_t bytes[100] = {1};
 	struct store_upload upload = {.tenant = 1, .role = STORE_ROLE_DEBUG, .name = "a", .size = 100};
@@ -206,7 +189,7 @@ Test(store_upload_chunk, is_not_acknowledged_when_fsync_fails, .init = setup, .f
 	MUST(store_upload_finish(store, upload.id, NULL, NULL));
 }
 
-Test(store_gc, a_compaction_that_fails_leaves_the_store_as_it_was, .init = setup, .fini = teardown)
+Test(store_gc, a_compaction_that_fails_leaves_the_store_as_it_was, .init = setup, .fini = teardown_unchecked)
 {
 	uint64_t removed;
 	char path[96];
@@ -225,7 +208,7 @@ Test(store_gc, a_compaction_that_fails_leaves_the_store_as_it_was, .init = setup
 	cr_assert_eq(status(2), STORE_OK);
 }
 
-Test(store_open, removes_what_a_crashed_compaction_left, .init = setup, .fini = teardown)
+Test(store_open, removes_what_a_crashed_compaction_left, .init = setup, .fini = teardown_unchecked)
 {
 	char path[96];
 
@@ -254,7 +237,7 @@ static void write_raw(enum db db, const void *key, size_t key_len, const void *v
 	MUST(txn_commit(&txn));
 }
 
-Test(store_open, refuses_a_newer_schema, .init = setup, .fini = teardown)
+Test(store_open, refuses_a_newer_schema, .init = setup, .fini = teardown_unchecked)
 {
 	uint8_t newer[4] = {STORE_SCHEMA_VERSION + 1};
 	struct store_options options = {.data_dir = dir, .map_max = 1 << 30};
@@ -267,7 +250,7 @@ Test(store_open, refuses_a_newer_schema, .init = setup, .fini = teardown)
 	cr_assert_null(none);
 }
 
-Test(store_open, refuses_a_file_that_is_no_store, .init = setup, .fini = teardown)
+Test(store_open, refuses_a_file_that_is_no_store, .init = setup, .fini = teardown_unchecked)
 {
 	struct store_options options = {.data_dir = dir, .map_max = 1 << 30};
 	struct store *none = NULL;
@@ -284,7 +267,7 @@ Test(store_open, refuses_a_file_that_is_no_store, .init = setup, .fini = teardow
 	assert_fails(store_open(&options, &none), ERR_CORRUPT, dir);
 }
 
-Test(store_resolve, names_the_damaged_key, .init = setup, .fini = teardown)
+Test(store_resolve, names_the_damaged_key, .init = setup, .fini = teardown_unchecked)
 {
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
 	struct build_id build = build_id_of(1);
@@ -297,7 +280,7 @@ Test(store_resolve, names_the_damaged_key, .init = setup, .fini = teardown)
 	assert_fails(store_resolve(read, &query, &answer), ERR_CORRUPT, "symbols key 000000014214");
 }
 
-Test(store_check, finds_each_kind_of_damage, .init = setup, .fini = teardown)
+Test(store_check, finds_each_kind_of_damage, .init = setup, .fini = teardown_unchecked)
 {
 	static const struct {
 		enum db db;
@@ -349,7 +332,7 @@ static struct err *refuse(void *context, const void *bytes, size_t len)
 	return err_new(ERR_CORRUPT, "checksum of %zu bytes", len);
 }
 
-Test(store_check, asks_the_verifier_about_every_table, .init = setup, .fini = teardown)
+Test(store_check, asks_the_verifier_about_every_table, .init = setup, .fini = teardown_unchecked)
 {
 	size_t calls = 0;
 	struct store_verifier verifier = {.verify = refuse, .context = &calls};
@@ -367,7 +350,7 @@ Test(store_check, asks_the_verifier_about_every_table, .init = setup, .fini = te
 	cr_assert(strstr(log.first, "checksum of 20000 bytes"), "%s", log.first);
 }
 
-Test(store_gc, removes_tables_that_nobody_names, .init = setup, .fini = teardown)
+Test(store_gc, removes_tables_that_nobody_names, .init = setup, .fini = teardown_unchecked)
 {
 	uint64_t removed;
 

@@ -8,11 +8,9 @@
  * and then), even ones upload a file in chunks and finish it with a job; jobs are claimed and finished on the way.
  */
 #include "tests/store/fixture.h"
+#include "tests/store/killed_child.h"
 
 #include <pthread.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <time.h>
 
 enum { CHUNKS = 5, CHUNK = 10000, NAMES = 16 };
 
@@ -92,9 +90,17 @@ static _Noreturn void *second_thread(void *arg)
 		do_upload(store, fd, n + (n & 1));
 }
 
-static _Noreturn void child(const char *dir, int fd, uint64_t first)
+struct client {
+	const char *dir;
+	struct memory *memory;
+	uint64_t first; /* number of the child's first commit */
+};
+
+static _Noreturn void work(void *arg, int fd)
 {
-	struct store *store = open_restless(dir);
+	const struct client *client = arg;
+	uint64_t first = client->first;
+	struct store *store = open_restless(client->dir);
 	pthread_t thread;
 	void *args[] = {store, &fd, &first};
 
@@ -139,8 +145,11 @@ static void remember_in(struct ack **acks, size_t *count, size_t *cap, const str
 	(*acks)[(*count)++] = *ack;
 }
 
-static void remember(struct memory *m, const struct ack *ack)
+static void remember(void *arg, const void *report)
 {
+	struct memory *m = ((struct client *)arg)->memory;
+	const struct ack *ack = report;
+
 	m->acks++;
 	if (ack->what == ACK_COMMIT)
 		m->commits[ack->number % NAMES] = *ack;
@@ -256,43 +265,6 @@ static void verify(const char *dir, struct memory *m)
 	store_close(store);
 }
 
-static void round_run(const char *dir, struct memory *m, uint64_t first, unsigned life_us)
-{
-	int fds[2];
-	struct ack ack;
-
-	if (pipe(fds))
-		abort();
-	pid_t pid = fork();
-	if (pid < 0)
-		abort();
-	if (pid == 0) {
-		(void)close(fds[0]);
-		child(dir, fds[1], first);
-	}
-	(void)close(fds[1]);
-	/* The pipe is emptied while the child lives, so that it never waits for us. */
-	struct timespec start, now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &start);
-	(void)fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	do {
-		while (read(fds[0], &ack, sizeof(ack)) == sizeof(ack))
-			remember(m, &ack);
-		(void)usleep(500);
-		(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	} while ((uint64_t)(now.tv_sec - start.tv_sec) * 1000000 + (uint64_t)now.tv_nsec / 1000 - (uint64_t)start.tv_nsec / 1000 < life_us);
-	(void)kill(pid, SIGKILL);
-	int status;
-	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
-		(void)fprintf(stderr, "the child ended by itself: status 0x%x\n", status);
-		abort();
-	}
-	(void)fcntl(fds[0], F_SETFL, 0);
-	while (read(fds[0], &ack, sizeof(ack)) == sizeof(ack))
-		remember(m, &ack);
-	(void)close(fds[0]);
-}
-
 int main(void)
 {
 	const char *text = getenv("CAIRN_KILL_ROUNDS");
@@ -300,10 +272,13 @@ int main(void)
 	uint64_t seed = (uint64_t)getpid();
 	struct memory m = {0};
 	char dir[64];
+	struct client client = {.dir = dir, .memory = &m};
+	struct killed_child child = {.work = work, .remember = remember, .arg = &client, .report_size = sizeof(struct ack)};
 
 	temp_dir_make(dir);
 	for (unsigned i = 0; i < rounds; i++) {
-		round_run(dir, &m, (uint64_t)(i + 1) * 100000, (unsigned)(random_next(&seed) % 200000));
+		client.first = (uint64_t)(i + 1) * 100000;
+		killed_child_run(&child, (unsigned)(random_next(&seed) % 200000));
 		verify(dir, &m);
 	}
 	(void)printf("%u kills, %llu acknowledgements, %zu uploads, %zu jobs done: nothing lost\n", rounds, (unsigned long long)m.acks,

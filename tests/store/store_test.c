@@ -1,37 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Records, aliases, entries, tables, tenants; opening and closing. On a real LMDB in a temporary folder. */
-#include "tests/store/fixture.h"
+#include "tests/store/suite.h"
 
-#include <criterion/criterion.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
-
-static char dir[64];
-static struct store *store;
-
-static void setup(void)
-{
-	temp_dir_make(dir);
-	store = open_at(dir);
-}
-
-static void teardown(void)
-{
-	struct check_log log;
-	uint64_t faults = store ? faults_of(store, &log, NULL) : 0;
-
-	store_close(store);
-	temp_dir_remove(dir);
-	cr_assert_eq(faults, 0, "%s", log.first);
-}
-
-static void assert_fails(struct err *e, enum err_code code, const char *words)
-{
-	cr_assert_not_null(e, "no error");
-	cr_assert_eq(err_code(e), code, "%s", err_message(e));
-	cr_assert(strstr(err_message(e), words), "%s", err_message(e));
-	err_free(e);
-}
 
 static void reopen(void)
 {

@@ -1,43 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Uploads and the originals that are kept. */
-#include "tests/store/fixture.h"
-
-#include <criterion/criterion.h>
-
-static char dir[64];
-static struct store *store;
-
-static void setup(void)
-{
-	temp_dir_make(dir);
-	store = open_at(dir);
-}
-
-static void teardown(void)
-{
-	struct check_log log;
-	uint64_t faults = faults_of(store, &log, NULL);
-
-	store_close(store);
-	temp_dir_remove(dir);
-	cr_assert_eq(faults, 0, "%s", log.first);
-}
-
-static void reopen_with(struct store_options options)
-{
-	store_close(store);
-	options.data_dir = dir;
-	options.map_max = 64ull << 30;
-	MUST(store_open(&options, &store));
-}
-
-static void assert_fails(struct err *e, enum err_code code, const char *words)
-{
-	cr_assert_not_null(e, "no error");
-	cr_assert_eq(err_code(e), code, "%s", err_message(e));
-	cr_assert(strstr(err_message(e), words), "%s", err_message(e));
-	err_free(e);
-}
+#include "tests/store/suite.h"
 
 static struct store_upload create(const uint8_t *bytes, size_t len, enum store_role role)
 {
