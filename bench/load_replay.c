@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A recorded stream: "CAIRNST1", then envelopes (proto/cairn/v1/agent.proto), each behind its length as a little-endian u32; the first is a
- * hello. Unless told to keep times it is sent as another instance, and moved in time as a whole so that its last envelope of samples
- * begins now: hello.instance and samples.base_time_unix_nano are of fixed length and are replaced where they stand.
- * After a broken connection all definitions are sent again, and the samples that were not acknowledged.
+ * Sends a recorded stream (proto/agent_record.h). Unless told to keep times it is sent as another instance, and moved in time as
+ * a whole so that its last envelope of samples begins now: hello.instance and samples.base_time_unix_nano are of fixed length
+ * and are replaced where they stand. After a broken connection all definitions are sent again, and the samples that were not
+ * acknowledged.
  */
 #include "bench/load.h"
 
-#include "proto/agent.h"
+#include "proto/agent_record.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
-enum { QUEUE_BYTES = 1 << 20, RECORD_MAX = 1 << 30, HEAD_BYTES = 8 };
+enum { QUEUE_BYTES = 1 << 20, RECORD_MAX = 1 << 30 };
 
 struct item {
 	const uint8_t *bytes;
@@ -88,10 +88,10 @@ static struct err *add_item(struct replay *replay, const uint8_t *bytes, uint32_
 static struct err *load_items(struct replay *replay, const char *path)
 {
 	TRY(read_file(path, &replay->file));
-	if (replay->file.len < HEAD_BYTES || memcmp(replay->file.data, "CAIRNST1", HEAD_BYTES) != 0)
+	if (replay->file.len < AGENT_RECORD_MAGIC_BYTES || memcmp(replay->file.data, AGENT_RECORD_MAGIC, AGENT_RECORD_MAGIC_BYTES) != 0)
 		return err_new(ERR_FORMAT, "%s: not a recorded stream", path);
 	struct reader r = reader_init(replay->file.data, replay->file.len, false, path);
-	reader_skip(&r, HEAD_BYTES);
+	reader_skip(&r, AGENT_RECORD_MAGIC_BYTES);
 	while (reader_left(&r) > 0) {
 		uint32_t len = reader_u32(&r);
 		const uint8_t *bytes = reader_bytes(&r, len);
