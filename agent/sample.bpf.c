@@ -281,6 +281,8 @@ int on_tick(struct bpf_perf_event_data *ctx)
 		return 0;
 	count(SAMPLE_COUNT_TAKEN);
 	scratch->head.time_ns = bpf_ktime_get_ns();
+	scratch->head.value = 1;
+	scratch->head.kind = SAMPLE_CPU;
 	scratch->head.pid = pid;
 	scratch->head.tid = (__u32)ids;
 	scratch->head.cpu = bpf_get_smp_processor_id();

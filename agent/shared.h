@@ -13,17 +13,28 @@ enum {
 	SAMPLE_RING_BYTES = 4 << 20,
 };
 
+/* What a sample counts, and the type of profile it belongs to. */
+enum sample_kind {
+	SAMPLE_CPU,	/* value: ticks (1); a profile "samples" in "count", its period in nanoseconds of "cpu" */
+	SAMPLE_OFF_CPU, /* value: nanoseconds that the thread did not run; the stack is where it left the CPU: "off_cpu" in "nanoseconds" */
+	SAMPLE_EVENT,	/* value: 1, a probe was hit: "events" in "count" */
+	SAMPLE_KINDS,
+};
+
 /* A record of the ring: this, then frame_count frames (types.h), then kernel_count addresses, all leaf first. */
 struct sample_head {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 value;   /* in the unit of its kind */
 	__u32 pid, tid;
 	__u32 cpu;
 	__u32 end; /* enum unwind_end; UNWIND_ENDS: no user part (a kernel thread) */
 	__u16 frame_count, kernel_count;
 	__u32 flags;
+	__u32 kind; /* enum sample_kind */
+	__u32 reserved;
 	char comm[SAMPLE_COMM_BYTES];
 };
-_Static_assert(sizeof(struct sample_head) == 48, "layout shared with BPF");
+_Static_assert(sizeof(struct sample_head) == 64, "layout shared with BPF");
 
 enum sample_flag {
 	SAMPLE_IN_KERNEL = 1, /* interrupted there; kernel frames come first */
