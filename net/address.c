@@ -7,10 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HOST_MAX = 255 };
-
 /* Finds host and port in "host:port" or "[host]:port"; the host may be empty. */
-static bool split_host(const char *text, char host[HOST_MAX + 1], const char **port_ret)
+static bool split_host(const char *text, char host[NET_HOST_MAX + 1], const char **port_ret)
 {
 	const char *end = strrchr(text, ':');
 	const char *start = text;
@@ -27,7 +25,7 @@ static bool split_host(const char *text, char host[HOST_MAX + 1], const char **p
 		return false;
 	}
 	size_t len = (size_t)(end - start);
-	if (len > HOST_MAX)
+	if (len > NET_HOST_MAX)
 		return false;
 	memcpy(host, start, len);
 	host[len] = 0;
@@ -46,7 +44,7 @@ static bool port_is_good(const char *port)
 	return number <= 65535;
 }
 
-static struct err *split(const char *text, char host[HOST_MAX + 1], const char **port_ret)
+static struct err *split(const char *text, char host[NET_HOST_MAX + 1], const char **port_ret)
 {
 	if (split_host(text, host, port_ret) && port_is_good(*port_ret))
 		return NULL;
@@ -55,7 +53,7 @@ static struct err *split(const char *text, char host[HOST_MAX + 1], const char *
 
 struct err *net_server_check_address(const char *address)
 {
-	char host[HOST_MAX + 1];
+	char host[NET_HOST_MAX + 1];
 	const char *port;
 
 	return split(address, host, &port);
@@ -63,15 +61,24 @@ struct err *net_server_check_address(const char *address)
 
 struct err *net_address_resolve(const char *text, struct addrinfo **ret)
 {
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-	char host[HOST_MAX + 1];
+	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	char host[NET_HOST_MAX + 1];
 	const char *port;
 
 	TRY(split(text, host, &port));
 	int error = getaddrinfo(host[0] ? host : NULL, port, &hints, ret);
-	if (error)
-		return err_new(ERR_INVALID, "listen on '%s': %s", text, gai_strerror(error));
-	return NULL;
+	return error ? err_new(ERR_INVALID, "listen on '%s': %s", text, gai_strerror(error)) : NULL;
+}
+
+struct err *net_address_resolve_peer(const char *text, char host[NET_HOST_MAX + 1], struct addrinfo **ret)
+{
+	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+	const char *port;
+
+	if (!split_host(text, host, &port) || !port_is_good(port) || !host[0])
+		return err_new(ERR_INVALID, "'%s': not of the form host:port or [v6]:port", text);
+	int error = getaddrinfo(host, port, &hints, ret);
+	return error ? err_new(ERR_PEER, "%s: %s", text, gai_strerror(error)) : NULL;
 }
 
 void net_address_format(const struct sockaddr *address, char *ret, size_t size)

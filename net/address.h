@@ -10,8 +10,15 @@
 #include <netdb.h>
 #include <sys/socket.h>
 
+enum { NET_HOST_MAX = 255 };
+
 /** Resolves "host:port", "[v6]:port" or ":port" for listening. *ret is freed with freeaddrinfo. ERR_INVALID. */
 struct err *net_address_resolve(const char *text, struct addrinfo **ret) MUST_USE;
+/**
+ * The same for connecting, so that the host must be there; also gives it, without brackets.
+ * ERR_INVALID: malformed; ERR_PEER: the name is not known now, which may change.
+ */
+struct err *net_address_resolve_peer(const char *text, char host[NET_HOST_MAX + 1], struct addrinfo **ret) MUST_USE;
 /** "127.0.0.1:4318", "[::1]:4318". */
 void net_address_format(const struct sockaddr *address, char *ret, size_t size);
 /** The IPv4 address (also a mapped one) or the IPv6 /64. */

@@ -7,6 +7,7 @@
 
 #include "net/address.h"
 #include "net/grpc_frame.h"
+#include "net/tls_client.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,10 +25,12 @@ struct net_grpc_client {
 	struct net_grpc_client_options options;
 	char address[160];
 	int fd;
+	struct net_tls_client *tls; /* NULL: plain */
 	nghttp2_session *session;
 	struct net_grpc_client_call *calls; /* list */
 	uint64_t sent, received;
 	bool blocked; /* the socket takes no more */
+	bool broken;  /* it will never take any more; what the server said before it left may still be read */
 	struct buf scratch;
 };
 
@@ -48,21 +51,44 @@ struct net_grpc_client_call {
 
 /* -------------------------------------------------------------------------------------- the socket */
 
-static ssize_t on_send(nghttp2_session *session, const uint8_t *bytes, size_t len, int flags, void *user)
+static ssize_t send_bytes(struct net_grpc_client *client, const void *bytes, size_t len)
 {
-	struct net_grpc_client *client = user;
 	ssize_t n;
 
-	(void)session, (void)flags;
+	if (client->tls)
+		return net_tls_client_send(client->tls, bytes, len);
 	do
 		n = send(client->fd, bytes, len, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static ssize_t receive_bytes(struct net_grpc_client *client, void *bytes, size_t len)
+{
+	ssize_t n;
+
+	if (client->tls)
+		return net_tls_client_recv(client->tls, bytes, len);
+	do
+		n = recv(client->fd, bytes, len, 0);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static ssize_t on_send(nghttp2_session *session, const uint8_t *bytes, size_t len, int flags, void *user)
+{
+	struct net_grpc_client *client = user;
+	ssize_t n = send_bytes(client, bytes, len);
+
+	(void)session, (void)flags;
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
 		client->blocked = true;
 		return NGHTTP2_ERR_WOULDBLOCK;
 	}
-	if (n < 0)
-		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (n < 0) {
+		client->broken = true;
+		return NGHTTP2_ERR_WOULDBLOCK;
+	}
 	client->sent += (uint64_t)n;
 	return n;
 }
@@ -242,23 +268,29 @@ static struct err *connect_one(const struct addrinfo *info, int timeout_ms, cons
 	return NULL;
 }
 
-static struct err *connect_any(struct net_grpc_client *client)
+static struct err *connect_any(struct net_grpc_client *client, char host[NET_HOST_MAX + 1])
 {
-	uint64_t timeout = client->options.connect_timeout_ms ? client->options.connect_timeout_ms : CONNECT_TIMEOUT_MS;
+	uint64_t timeout = client->options.connect_timeout_ms;
 	struct addrinfo *infos = NULL;
-	struct err *e = err_new(ERR_PEER, "%s: no address", client->address);
 
-	struct err *resolved = net_address_resolve(client->address, &infos);
-	if (resolved) {
-		err_free(e);
-		return resolved;
-	}
+	TRY(net_address_resolve_peer(client->address, host, &infos));
+	struct err *e = err_new(ERR_PEER, "%s: no address", client->address);
 	for (const struct addrinfo *info = infos; info && e; info = info->ai_next) {
 		err_free(e);
 		e = connect_one(info, timeout > INT_MAX ? INT_MAX : (int)timeout, client->address, &client->fd);
 	}
 	freeaddrinfo(infos);
 	return e;
+}
+
+static struct err *connect_tls(struct net_grpc_client *client, const char *host)
+{
+	uint64_t deadline_ns = net_now_ns() + client->options.connect_timeout_ms * 1000000;
+
+	if (!client->options.tls)
+		return NULL;
+	struct err *e = net_tls_client_create(client->options.tls, host, client->fd, deadline_ns, &client->tls);
+	return err_wrap(e, "%s", client->address);
 }
 
 static struct err *nomem_or(int code, const char *what)
@@ -291,6 +323,7 @@ static struct err *create_session(struct net_grpc_client *client)
 struct err *net_grpc_client_connect(const char *address, const struct net_grpc_client_options *options, struct net_grpc_client **ret)
 {
 	CLEANUP(net_grpc_client_destroyp) struct net_grpc_client *client = calloc(1, sizeof(*client));
+	char host[NET_HOST_MAX + 1];
 
 	if (!client)
 		return err_nomem();
@@ -298,9 +331,12 @@ struct err *net_grpc_client_connect(const char *address, const struct net_grpc_c
 	client->options = *options;
 	if (!client->options.message_max)
 		client->options.message_max = NET_GRPC_MESSAGE_MAX_DEFAULT;
-	if ((size_t)snprintf(client->address, sizeof(client->address), "%s", address) >= sizeof(client->address) || address[0] == ':')
-		return err_new(ERR_INVALID, "\"%s\" is not of the form host:port or [v6]:port", address);
-	TRY(connect_any(client));
+	if (!client->options.connect_timeout_ms)
+		client->options.connect_timeout_ms = CONNECT_TIMEOUT_MS;
+	if ((size_t)snprintf(client->address, sizeof(client->address), "%s", address) >= sizeof(client->address))
+		return err_new(ERR_INVALID, "an address of %zu bytes", strlen(address));
+	TRY(connect_any(client, host));
+	TRY(connect_tls(client, host));
 	TRY(create_session(client));
 	*ret = TAKE_PTR(client);
 	return NULL;
@@ -316,6 +352,7 @@ void net_grpc_client_destroy(struct net_grpc_client *client)
 		/* It calls on_close for no stream on deletion. */
 		nghttp2_session_del(client->session);
 	}
+	net_tls_client_destroy(client->tls);
 	if (client->fd >= 0)
 		(void)close(client->fd);
 	buf_deinit(&client->scratch);
@@ -348,7 +385,7 @@ struct err *net_grpc_client_open(struct net_grpc_client *client, const char *pat
 	if (!call)
 		return err_nomem();
 	headers[count++] = header(":method", "POST");
-	headers[count++] = header(":scheme", "http");
+	headers[count++] = header(":scheme", client->tls ? "https" : "http");
 	headers[count++] = header(":path", path);
 	headers[count++] = header(":authority", client->address);
 	headers[count++] = header("content-type", "application/grpc");
@@ -434,7 +471,15 @@ static struct err *flush(struct net_grpc_client *client)
 	int code = nghttp2_session_send(client->session);
 	if (code == NGHTTP2_ERR_NOMEM)
 		return err_nomem();
-	return code ? lost(client, "connection lost while sending") : NULL;
+	return code ? lost(client, nghttp2_strerror(code)) : NULL;
+}
+
+/* Of errno after a read or a write: TLS knows more than EPROTO says. */
+static const char *why(const struct net_grpc_client *client)
+{
+	const char *text = client->tls && errno == EPROTO ? net_tls_client_why(client->tls) : "";
+
+	return text[0] ? text : strerror(errno);
 }
 
 static struct err *receive(struct net_grpc_client *client)
@@ -442,18 +487,17 @@ static struct err *receive(struct net_grpc_client *client)
 	uint8_t bytes[READ_BYTES];
 
 	for (;;) {
-		ssize_t n = recv(client->fd, bytes, sizeof(bytes), 0);
-		if (n < 0 && errno == EINTR)
-			continue;
+		ssize_t n = receive_bytes(client, bytes, sizeof(bytes));
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return NULL;
 		if (n <= 0)
-			return lost(client, n == 0 ? "the server closed the connection" : strerror(errno));
+			return lost(client, n == 0 ? "the server closed the connection" : why(client));
 		client->received += (uint64_t)n;
 		ssize_t used = nghttp2_session_mem_recv(client->session, bytes, (size_t)n);
 		if (used < 0)
 			return lost(client, nghttp2_strerror((int)used));
-		if ((size_t)n < sizeof(bytes))
+		/* TLS gives a record at a time, and what it holds does not wake poll. */
+		if ((size_t)n < sizeof(bytes) && !client->tls)
 			return NULL;
 	}
 }
@@ -463,6 +507,10 @@ struct err *net_grpc_client_run(struct net_grpc_client *client, int timeout_ms)
 	struct pollfd poller = {.fd = client->fd};
 
 	TRY(flush(client));
+	if (client->broken) {
+		TRY(receive(client));
+		return lost(client, "connection lost while sending");
+	}
 	poller.events = (short)(POLLIN | (client->blocked ? POLLOUT : 0));
 	int n = poll(&poller, 1, timeout_ms);
 	if (n < 0 && errno != EINTR)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The client half of gRPC: one connection (HTTP/2 with prior knowledge, no TLS), any number of calls with any number of messages
+ * The client half of gRPC: one connection (HTTP/2 with prior knowledge, or TLS with ALPN), any number of calls with any number of messages
  * each way. Nothing happens but in net_grpc_client_run, which waits for the socket, moves bytes and calls back; a program with
  * a loop of its own waits for net_grpc_client_fd instead and runs with a timeout of 0. One thread at a time.
  *
@@ -18,11 +18,20 @@
 struct net_grpc_client;
 struct net_grpc_client_call;
 
+/* Files are PEM and read at each connect, so that they may be renewed. The server's certificate is always verified. */
+struct net_grpc_client_tls {
+	const char *ca_file;	      /* whom to trust; NULL: the authorities of the system */
+	const char *certificate_file; /* shown to the server, a chain; NULL: none */
+	const char *key_file;	      /* of the certificate */
+	const char *server_name;      /* what the server's certificate must be for; NULL: the host of the address */
+};
+
 struct net_grpc_client_options {
 	uint64_t connect_timeout_ms; /* 0: 5 s */
 	uint64_t message_max;	     /* bytes of a message received; past it the call ends RESOURCE_EXHAUSTED. 0: 64 MiB */
 	const char *user_agent;	     /* NULL: "cairn/<version>"; borrowed */
 	int gzip_level;		     /* messages are compressed with it; 0: not */
+	const struct net_grpc_client_tls *tls; /* NULL: plain; borrowed for the connect */
 };
 
 struct net_grpc_client_ops {
@@ -34,7 +43,8 @@ struct net_grpc_client_ops {
 
 /**
  * Connects and waits for it. @p address as net_server_listen takes it, with a host.
- * @return NULL; ERR_INVALID: malformed, or no such host; ERR_PEER: nobody listens, or not within the time; ERR_OS; ERR_NOMEM.
+ * @return NULL; ERR_INVALID: malformed, or a file of TLS cannot be used; ERR_PEER: no such host, nobody listens, not within the time, not
+ * whom we trust ("host:port: tls: the certificate is refused: hostname mismatch"); ERR_OS; ERR_NOMEM.
  */
 struct err *net_grpc_client_connect(const char *address, const struct net_grpc_client_options *options,
 	struct net_grpc_client **ret) MUST_USE;
@@ -62,7 +72,7 @@ struct err *net_grpc_client_run(struct net_grpc_client *client, int timeout_ms) 
 int net_grpc_client_fd(const struct net_grpc_client *client);
 bool net_grpc_client_wants_write(const struct net_grpc_client *client);
 
-/** Bytes on the wire so far: HTTP/2 with all its frames. */
+/** Bytes on the wire so far: HTTP/2 with all its frames, without what TLS adds. */
 void net_grpc_client_bytes(const struct net_grpc_client *client, uint64_t *sent_ret, uint64_t *received_ret);
 
 #endif

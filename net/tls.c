@@ -6,8 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-/* The last error of OpenSSL in this thread, which is forgotten then. */
-static struct err *err_from_openssl(const char *what, const char *file)
+struct err *net_tls_error(const char *what, const char *file)
 {
 	char text[160];
 	unsigned long code = ERR_get_error();
@@ -29,18 +28,24 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 	return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
+struct err *net_tls_load_pair(struct ssl_ctx_st *tls, const char *certificate_file, const char *key_file)
+{
+	if (SSL_CTX_use_certificate_chain_file(tls, certificate_file) != 1)
+		return net_tls_error("certificate", certificate_file);
+	if (SSL_CTX_use_PrivateKey_file(tls, key_file, SSL_FILETYPE_PEM) != 1)
+		return net_tls_error("key", key_file);
+	if (SSL_CTX_check_private_key(tls) != 1)
+		return net_tls_error("key", key_file);
+	return NULL;
+}
+
 static struct err *load_files(SSL_CTX *tls, const struct net_tls_options *options)
 {
-	if (SSL_CTX_use_certificate_chain_file(tls, options->certificate_file) != 1)
-		return err_from_openssl("certificate", options->certificate_file);
-	if (SSL_CTX_use_PrivateKey_file(tls, options->key_file, SSL_FILETYPE_PEM) != 1)
-		return err_from_openssl("key", options->key_file);
-	if (SSL_CTX_check_private_key(tls) != 1)
-		return err_from_openssl("key", options->key_file);
+	TRY(net_tls_load_pair(tls, options->certificate_file, options->key_file));
 	if (!options->client_ca_file)
 		return NULL;
 	if (SSL_CTX_load_verify_locations(tls, options->client_ca_file, NULL) != 1)
-		return err_from_openssl("client CA", options->client_ca_file);
+		return net_tls_error("client CA", options->client_ca_file);
 	SSL_CTX_set_client_CA_list(tls, SSL_load_client_CA_file(options->client_ca_file));
 	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	return NULL;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * TLS by OpenSSL, as far as the connection layer needs it. Internal to net/.
+ * TLS by OpenSSL, as far as the connection layer needs it; the client's side is tls_client.h. Internal to net/.
  */
 #ifndef CAIRN_NET_TLS_H
 #define CAIRN_NET_TLS_H
@@ -10,6 +10,11 @@
 struct bufferevent;
 struct event_base;
 struct ssl_ctx_st;
+
+/** ERR_INVALID with the last error of OpenSSL in this thread, which is forgotten then: "tls: key a.pem: ..". */
+struct err *net_tls_error(const char *what, const char *file) MUST_USE;
+/** Gives the context a certificate chain and its key; both sides need it. ERR_INVALID as below. */
+struct err *net_tls_load_pair(struct ssl_ctx_st *tls, const char *certificate_file, const char *key_file) MUST_USE;
 
 /** ERR_INVALID: a file cannot be read, or the key does not fit. */
 struct err *net_tls_create(const struct net_tls_options *options, struct ssl_ctx_st **ret) MUST_USE;
