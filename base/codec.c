@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Three libraries behind one interface, and one rule: output is counted before it is believed.
+ * Several libraries behind one interface, and one rule: output is counted before it is believed.
  *
  * A stream keeps three facts: what it may still put out, whether its input stands where a stream may end (at_end), and
  * the library's state. codec_stream_feed offers the library a piece of the output buffer that is at most one byte larger
@@ -11,11 +11,16 @@
  *   gzip      zlib's inflate               zlib's inflate, reset at each member (RFC 1952, 2.2)
  *   zstd      ZSTD_decompressDCtx          ZSTD_decompressStream (goes on to the next frame by itself)
  *   xz        liblzma                      liblzma, concatenated streams, under a memory limit
+ *   lzma      liblzma                      liblzma, one stream, under the same limit
+ *   lz4       codec_lz4.c                  codec_lz4.c
  *
  * Memory that input can make a decoder take: 32 KiB for deflate; CODEC_WINDOW_MAX for zstd (what `zstd --ultra -22`
- * asks for) and xz (twice what `xz -9` asks for).
+ * asks for); CODEC_LZMA_MAX for xz and lzma (a dictionary of 128 MiB, which Linux kernels are packed with from 6.12 on, and the
+ * decoder); 17 MiB for lz4.
  */
 #include "base/codec.h"
+
+#include "base/codec_lz4.h"
 
 #include <libdeflate.h>
 #include <limits.h>
@@ -29,6 +34,7 @@ enum {
 	CODEC_PIECE_BYTES = 128 * 1024,
 	CODEC_WINDOW_LOG_MAX = 27,
 	CODEC_WINDOW_MAX = 1 << CODEC_WINDOW_LOG_MAX,
+	CODEC_LZMA_MAX = CODEC_WINDOW_MAX + (4 << 20),
 };
 
 struct codec_stream {
@@ -39,18 +45,21 @@ struct codec_stream {
 	z_stream zlib;
 	ZSTD_DCtx *zstd;
 	lzma_stream lzma;
+	struct codec_lz4 *lz4;
 };
 
-/* One step's input and output; the step moves them on. */
-struct codec_io {
-	const uint8_t *in;
-	size_t in_len;
-	uint8_t *out;
-	size_t out_len;
-};
+static const char *const codec_names[] = {[CODEC_NONE] = "plain",
+	[CODEC_ZLIB] = "zlib",
+	[CODEC_GZIP] = "gzip",
+	[CODEC_ZSTD] = "zstd",
+	[CODEC_XZ] = "xz",
+	[CODEC_LZMA] = "lzma",
+	[CODEC_LZ4] = "lz4"};
 
-static const char *const codec_names[] = {
-	[CODEC_NONE] = "plain", [CODEC_ZLIB] = "zlib", [CODEC_GZIP] = "gzip", [CODEC_ZSTD] = "zstd", [CODEC_XZ] = "xz"};
+const char *codec_name(enum codec codec)
+{
+	return codec_names[codec];
+}
 
 static struct err *damaged(enum codec codec, const char *detail)
 {
@@ -67,6 +76,9 @@ enum codec codec_detect(const void *bytes, size_t len)
 		{CODEC_GZIP, 3, {0x1f, 0x8b, 8}},
 		{CODEC_ZSTD, 4, {0x28, 0xb5, 0x2f, 0xfd}},
 		{CODEC_XZ, 6, {0xfd, '7', 'z', 'X', 'Z', 0}},
+		{CODEC_LZMA, 3, {0x5d, 0, 0}}, /* no magic: the usual lc, lp, pb and a dictionary of whole 64 KiB */
+		{CODEC_LZ4, 4, {0x04, 0x22, 0x4d, 0x18}},
+		{CODEC_LZ4, 4, {0x02, 0x21, 0x4c, 0x18}}, /* legacy */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
@@ -145,30 +157,33 @@ static struct err *step_zstd(struct codec_stream *stream, struct codec_io *io)
 	}
 }
 
-static struct err *lzma_error(lzma_ret result)
+static struct err *lzma_error(enum codec codec, lzma_ret result)
 {
 	switch (result) {
 	case LZMA_MEM_ERROR:
 		return err_nomem();
 	case LZMA_MEMLIMIT_ERROR:
-		return err_new(ERR_LIMIT, "xz data needs over %d bytes of memory", CODEC_WINDOW_MAX);
+		return err_new(ERR_LIMIT, "%s data needs over %d bytes of memory", codec_names[codec],
+			CODEC_LZMA_MAX);
 	case LZMA_FORMAT_ERROR:
-		return damaged(CODEC_XZ, "not an xz stream");
+		return damaged(codec, "not such a stream");
 	case LZMA_OPTIONS_ERROR:
-		return err_new(ERR_FORMAT, "xz data uses options that liblzma does not know");
+		return err_new(ERR_FORMAT, "%s data uses options that liblzma does not know", codec_names[codec]);
 	case LZMA_DATA_ERROR:
-		return damaged(CODEC_XZ, "corrupt");
+		return damaged(codec, "corrupt");
 	case LZMA_BUF_ERROR:
-		return damaged(CODEC_XZ, "cut short");
+		return damaged(codec, "cut short");
 	default:
 		return err_new(ERR_INTERNAL, "liblzma: error %d", (int)result);
 	}
 }
 
-static struct err *step_xz(struct codec_stream *stream, struct codec_io *io)
+static struct err *step_lzma(struct codec_stream *stream, struct codec_io *io)
 {
 	lzma_stream *lzma = &stream->lzma;
 
+	if (stream->at_end && io->in_len > 0)
+		return damaged(stream->codec, "bytes after its end");
 	lzma->next_in = io->in;
 	lzma->avail_in = io->in_len;
 	lzma->next_out = io->out;
@@ -176,7 +191,8 @@ static struct err *step_xz(struct codec_stream *stream, struct codec_io *io)
 	lzma_ret result = lzma_code(lzma, LZMA_RUN);
 	*io = (struct codec_io){lzma->next_in, lzma->avail_in, lzma->next_out, lzma->avail_out};
 	/* LZMA_BUF_ERROR: neither input nor output moved, which is no error of the data. */
-	return result == LZMA_OK || result == LZMA_BUF_ERROR ? NULL : lzma_error(result);
+	stream->at_end = result == LZMA_STREAM_END; /* of .lzma only: an .xz stream may be followed by another */
+	return result == LZMA_OK || result == LZMA_BUF_ERROR || stream->at_end ? NULL : lzma_error(stream->codec, result);
 }
 
 static struct err *step(struct codec_stream *stream, struct codec_io *io)
@@ -190,7 +206,10 @@ static struct err *step(struct codec_stream *stream, struct codec_io *io)
 	case CODEC_ZSTD:
 		return step_zstd(stream, io);
 	case CODEC_XZ:
-		return step_xz(stream, io);
+	case CODEC_LZMA:
+		return step_lzma(stream, io);
+	case CODEC_LZ4:
+		return codec_lz4_step(stream->lz4, io, &stream->at_end);
 	}
 	return step_none(stream, io);
 }
@@ -214,12 +233,16 @@ static struct err *start(struct codec_stream *stream)
 		if (ZSTD_isError(ZSTD_DCtx_setParameter(stream->zstd, ZSTD_d_windowLogMax, CODEC_WINDOW_LOG_MAX)))
 			return err_new(ERR_INTERNAL, "libzstd refuses a window limit");
 		break;
-	case CODEC_XZ: {
-		lzma_ret result = lzma_stream_decoder(&stream->lzma, CODEC_WINDOW_MAX, LZMA_CONCATENATED);
+	case CODEC_XZ:
+	case CODEC_LZMA: {
+		lzma_ret result = stream->codec == CODEC_XZ ? lzma_stream_decoder(&stream->lzma, CODEC_LZMA_MAX, LZMA_CONCATENATED)
+							    : lzma_alone_decoder(&stream->lzma, CODEC_LZMA_MAX);
 		if (result != LZMA_OK)
-			return lzma_error(result);
+			return lzma_error(stream->codec, result);
 		break;
 	}
+	case CODEC_LZ4:
+		return codec_lz4_create(&stream->lz4);
 	}
 	return NULL;
 }
@@ -302,6 +325,7 @@ void codec_stream_destroy(struct codec_stream *stream)
 	(void)inflateEnd(&stream->zlib); /* harmless on one that was never started */
 	ZSTD_freeDCtx(stream->zstd);
 	lzma_end(&stream->lzma);
+	codec_lz4_destroy(stream->lz4);
 	free(stream);
 }
 
@@ -392,6 +416,8 @@ struct err *codec_decompress_exact(enum codec codec, const void *in, size_t in_l
 		return exact_zstd(in, in_len, out, out_len);
 	case CODEC_GZIP:
 	case CODEC_XZ:
+	case CODEC_LZMA:
+	case CODEC_LZ4:
 		break;
 	}
 	return exact_stream(codec, in, in_len, out, out_len);

@@ -3,7 +3,7 @@
  * Decompression under one output limit, and zstd compression. All input is hostile: output never
  * passes the limit, and truncated or damaged input is ERR_FORMAT.
  * Whole sections are inflated by libdeflate (twice as fast as zlib when all input is at hand); streams
- * by zlib, libzstd and liblzma.
+ * by zlib, libzstd, liblzma and liblz4.
  */
 #ifndef CAIRN_BASE_CODEC_H
 #define CAIRN_BASE_CODEC_H
@@ -18,9 +18,14 @@ enum codec {
 	CODEC_GZIP, /* RFC 1952, several members allowed */
 	CODEC_ZSTD, /* RFC 8878, several frames allowed */
 	CODEC_XZ,
+	CODEC_LZMA, /* .lzma ("alone"), one stream */
+	CODEC_LZ4,  /* frames and the legacy format (Linux kernels), several allowed */
 };
 
-/** The codec whose magic number @p bytes begin with; CODEC_NONE for anything else (zlib has no magic). Any thread. */
+/** "zlib", "lz4", ..; "plain". Static. */
+const char *codec_name(enum codec codec);
+
+/** The codec whose magic number @p bytes begin with; CODEC_NONE for anything else (zlib has no magic, and .lzma's is its usual first bytes). Any thread. */
 enum codec codec_detect(const void *bytes, size_t len);
 
 /**

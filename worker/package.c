@@ -94,6 +94,8 @@ static int support_codec(struct archive *archive, enum codec codec)
 		return archive_read_support_filter_zstd(archive);
 	case CODEC_NONE:
 	case CODEC_ZLIB:
+	case CODEC_LZMA: /* ar_find_data has refused these */
+	case CODEC_LZ4:
 		break;
 	}
 	return ARCHIVE_OK;

@@ -2,6 +2,8 @@
 #include "base/codec.h"
 
 #include <criterion/criterion.h>
+#include <lz4frame.h>
+#include <lz4hc.h>
 #include <lzma.h>
 #include <string.h>
 #include <zlib.h>
@@ -9,7 +11,7 @@
 
 enum { PLAIN_BYTES = 300000 };
 
-static const enum codec codecs[] = {CODEC_ZLIB, CODEC_GZIP, CODEC_ZSTD, CODEC_XZ};
+static const enum codec codecs[] = {CODEC_ZLIB, CODEC_GZIP, CODEC_ZSTD, CODEC_XZ, CODEC_LZMA, CODEC_LZ4};
 static uint8_t plain[PLAIN_BYTES];
 static uint8_t unpacked[PLAIN_BYTES + 1];
 
@@ -38,6 +40,23 @@ static void pack(enum codec codec, const void *bytes, size_t len, struct buf *re
 		cr_assert_not(ZSTD_isError(made));
 	} else if (codec == CODEC_XZ) {
 		cr_assert_eq(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, NULL, bytes, len, out, &made, room), LZMA_OK);
+	} else if (codec == CODEC_LZMA) {
+		lzma_stream lzma = LZMA_STREAM_INIT;
+		lzma_options_lzma options;
+		cr_assert_not(lzma_lzma_preset(&options, 6));
+		cr_assert_eq(lzma_alone_encoder(&lzma, &options), LZMA_OK);
+		lzma.next_in = bytes;
+		lzma.avail_in = len;
+		lzma.next_out = out;
+		lzma.avail_out = room;
+		cr_assert_eq(lzma_code(&lzma, LZMA_FINISH), LZMA_STREAM_END);
+		made = (size_t)lzma.total_out;
+		lzma_end(&lzma);
+	} else if (codec == CODEC_LZ4) {
+		/* With a checksum: without one a changed byte is another text. */
+		LZ4F_preferences_t preferences = {.frameInfo = {.contentChecksumFlag = LZ4F_contentChecksumEnabled}};
+		made = LZ4F_compressFrame(out, room, bytes, len, &preferences);
+		cr_assert_not(LZ4F_isError(made));
 	} else if (codec == CODEC_NONE) {
 		memcpy(out, bytes, len);
 		made = len;
@@ -168,7 +187,7 @@ Test(codec, stops_a_bomb_at_the_limit)
 
 Test(codec, joins_members_frames_and_streams)
 {
-	static const enum codec joinable[] = {CODEC_GZIP, CODEC_ZSTD, CODEC_XZ};
+	static const enum codec joinable[] = {CODEC_GZIP, CODEC_ZSTD, CODEC_XZ, CODEC_LZ4};
 
 	for (size_t i = 0; i < ARRAY_SIZE(joinable); i++) {
 		struct buf packed = {0}, out = {0};
@@ -300,9 +319,75 @@ Test(codec, limits_the_window_of_zstd)
 	buf_deinit(&out);
 }
 
+/* The legacy format as `lz4 -l` writes it: blocks of 8 MiB behind their sizes, no end mark. */
+static void pack_legacy(const uint8_t *bytes, size_t len, size_t block_max, struct buf *ret)
+{
+	static const uint8_t magic[] = {0x02, 0x21, 0x4c, 0x18};
+
+	check_ok(buf_append(ret, magic, sizeof(magic)));
+	for (size_t at = 0; at < len; at += block_max) {
+		size_t block = len - at < block_max ? len - at : block_max;
+		check_ok(buf_reserve(ret, 4 + (size_t)LZ4_compressBound((int)block)));
+		uint8_t *head = ret->data + ret->len;
+		int made = LZ4_compress_HC((const char *)bytes + at, (char *)head + 4, (int)block, LZ4_compressBound((int)block), 9);
+		cr_assert_gt(made, 0);
+		for (unsigned i = 0; i < 4; i++)
+			head[i] = (uint8_t)(made >> (8 * i));
+		ret->len += 4 + (size_t)made;
+	}
+}
+
+Test(codec_lz4, unpacks_the_legacy_format_in_any_pieces)
+{
+	struct buf packed = {0}, out = {0};
+
+	fill_plain();
+	pack_legacy(plain, PLAIN_BYTES, 100000, &packed);
+	pack(CODEC_LZ4, plain, 10, &packed); /* a frame may follow */
+	cr_assert_eq(codec_detect(packed.data, packed.len), CODEC_LZ4);
+	for (size_t piece = 1; piece < packed.len; piece = 3 * piece + 1) {
+		CLEANUP(codec_stream_destroyp) struct codec_stream *stream = NULL;
+		out.len = 0;
+		check_ok(codec_stream_create(CODEC_LZ4, PLAIN_BYTES + 10, &stream));
+		for (size_t at = 0; at < packed.len; at += piece)
+			check_ok(codec_stream_feed(stream, packed.data + at, packed.len - at < piece ? packed.len - at : piece, &out));
+		check_ok(codec_stream_finish(stream));
+		cr_assert_eq(out.len, PLAIN_BYTES + 10);
+		cr_assert_eq(memcmp(out.data, plain, PLAIN_BYTES), 0);
+	}
+	check_error(codec_decompress(CODEC_LZ4, packed.data, packed.len, PLAIN_BYTES + 9, &out), ERR_LIMIT);
+	buf_deinit(&packed);
+	buf_deinit(&out);
+}
+
+Test(codec_lz4, refuses_legacy_blocks_that_cannot_be)
+{
+	static const struct {
+		const char *what;
+		uint8_t bytes[12];
+		size_t len;
+	} cases[] = {
+		{"nothing", {0}, 0},
+		{"a size of 0", {0x02, 0x21, 0x4c, 0x18, 0, 0, 0, 0}, 8},
+		{"a size over the bound", {0x02, 0x21, 0x4c, 0x18, 0xff, 0xff, 0xff, 0x7f}, 8},
+		{"a size without its block", {0x02, 0x21, 0x4c, 0x18, 9, 0, 0, 0, 1}, 9},
+		{"a cut size", {0x02, 0x21, 0x4c, 0x18, 9, 0}, 6},
+		{"a damaged block", {0x02, 0x21, 0x4c, 0x18, 4, 0, 0, 0, 0x1f, 'a', 0xff, 0xff}, 12},
+	};
+	struct buf out = {0};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err *e = codec_decompress(CODEC_LZ4, cases[i].bytes, cases[i].len, 1000, &out);
+		cr_assert_not_null(e, "%s", cases[i].what);
+		cr_expect_eq(err_code(e), ERR_FORMAT, "%s: %s", cases[i].what, err_message(e));
+		err_free(e);
+	}
+	buf_deinit(&out);
+}
+
 Test(codec_detect, knows_the_magics)
 {
-	static const enum codec with_magic[] = {CODEC_GZIP, CODEC_ZSTD, CODEC_XZ};
+	static const enum codec with_magic[] = {CODEC_GZIP, CODEC_ZSTD, CODEC_XZ, CODEC_LZMA, CODEC_LZ4};
 
 	fill_plain();
 	for (size_t i = 0; i < ARRAY_SIZE(with_magic); i++) {

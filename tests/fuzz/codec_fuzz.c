@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 2)
 		return 0;
-	enum codec codec = (enum codec)(data[0] % (CODEC_XZ + 1));
+	enum codec codec = (enum codec)(data[0] % (CODEC_LZ4 + 1));
 	size_t piece = (size_t)data[1] % 64 + 1;
 	data += 2;
 	size -= 2;
