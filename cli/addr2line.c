@@ -60,7 +60,7 @@ static struct err *open_input(struct addr2line *a)
 		return err_wrap(table_open(a->map.bytes, a->map.len, &a->table), "%s", a->file);
 	}
 	cli_unmap(&a->map);
-	TRY(build_input_open(a->file, NULL, &input));
+	TRY(build_input_open(a->file, NULL, NULL, &input));
 	if (!elffile_is_64(input.binary.elf))
 		a->address_digits = 8;
 	if (a->section)

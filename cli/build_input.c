@@ -3,7 +3,15 @@
 
 #include <inttypes.h>
 
-struct err *build_input_open(const char *path, const char *debug_path, struct build_input *ret)
+static struct err *find_package(struct build_input *input, const char *package_path)
+{
+	if (package_path)
+		return elf_mapping_open(package_path, &input->package);
+	TRY(split_package_find(&input->binary, &input->package));
+	return input->debug.bytes && !input->package.bytes ? split_package_find(&input->debug, &input->package) : NULL;
+}
+
+struct err *build_input_open(const char *path, const char *debug_path, const char *package_path, struct build_input *ret)
 {
 	CLEANUP(build_input_deinit) struct build_input input = {0};
 	struct debug_file_search search = {.debug_file = debug_path};
@@ -11,6 +19,7 @@ struct err *build_input_open(const char *path, const char *debug_path, struct bu
 	TRY(elf_mapping_open(path, &input.binary));
 	TRY(debug_file_find(&input.binary, &search, &input.debug));
 	TRY(supplement_find(input.debug.bytes ? &input.debug : &input.binary, NULL, &input.supplement));
+	TRY(find_package(&input, package_path));
 	*ret = input;
 	input = (struct build_input){0};
 	return NULL;
@@ -21,6 +30,7 @@ void build_input_deinit(struct build_input *input)
 	elf_mapping_deinit(&input->binary);
 	elf_mapping_deinit(&input->debug);
 	elf_mapping_deinit(&input->supplement);
+	elf_mapping_deinit(&input->package);
 }
 
 static void show(void *context, enum build_phase phase, uint64_t done, uint64_t total)
@@ -30,11 +40,17 @@ static void show(void *context, enum build_phase phase, uint64_t done, uint64_t 
 
 struct err *build_input_table(const struct build_input *input, unsigned threads, struct buf *ret, struct build_stats *stats)
 {
+	CLEANUP(split_search_deinit) struct split_search search = {.binary = &input->binary};
+	const struct build_image package = {.bytes = input->package.bytes, .len = input->package.len, .name = input->package.path};
 	struct cli_progress progress;
 	struct build_options options = {
 		.binary = {.bytes = input->binary.bytes, .len = input->binary.len, .name = input->binary.path},
 		.debug = {.bytes = input->debug.bytes, .len = input->debug.len, .name = input->debug.path},
 		.supplement = {.bytes = input->supplement.bytes, .len = input->supplement.len, .name = input->supplement.path},
+		.splits = &package,
+		.split_count = package.bytes ? 1 : 0,
+		.find_split = split_search_find,
+		.find_split_context = &search,
 		.threads = threads,
 		.progress = show,
 		.progress_context = &progress,

@@ -44,7 +44,7 @@ static struct err *open_table(const char *path, bool verify, struct cli_map *map
 }
 
 struct build_flags {
-	const char *output, *debug, *file;
+	const char *output, *debug, *package, *file;
 	unsigned threads;
 };
 
@@ -56,14 +56,17 @@ static struct err *build(const struct build_flags *flags)
 	char size[24];
 	uint64_t began = cli_now_ms();
 
-	TRY(build_input_open(flags->file, flags->debug, &input));
+	TRY(build_input_open(flags->file, flags->debug, flags->package, &input));
 	TRY(build_input_table(&input, flags->threads, &table, &stats));
 	TRY(cli_write_file(flags->output, table.data, table.len));
 	printf("%s: %s, %" PRIu64 " functions, %" PRIu64 " inlined calls, %" PRIu64 " rows from ", flags->output,
 		cli_format_bytes(table.len, size), stats.functions, stats.inline_nodes, stats.rows);
 	print_sources(stats.sources);
 	printf(" in %.2f s\n", (double)(cli_now_ms() - began) / 1000);
-	if (stats.skipped_units > 0 || stats.damaged > 0)
+	if (stats.missing_splits > 0)
+		fprintf(stderr, "cairn table build: %s: %" PRIu64 " units without names and inlined calls: %s\n", flags->file,
+			stats.missing_splits, stats.reason);
+	else if (stats.skipped_units > 0 || stats.damaged > 0)
 		fprintf(stderr, "cairn table build: %s: %" PRIu64 " units skipped, %" PRIu64 " damaged parts left out: %s\n", flags->file,
 			stats.skipped_units, stats.damaged, stats.reason);
 	return NULL;
@@ -72,7 +75,7 @@ static struct err *build(const struct build_flags *flags)
 static int run_build(const struct cli_command *command, int argc, char **argv)
 {
 	static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {"output", required_argument, NULL, 'o'},
-		{"debug", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+		{"debug", required_argument, NULL, 'd'}, {"dwp", required_argument, NULL, 'p'}, {"jobs", required_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
 	struct build_flags flags = {.threads = cli_processors()};
 
 	for (int option; (option = getopt_long(argc, argv, "ho:j:", options, NULL)) != -1;) {
@@ -82,6 +85,8 @@ static int run_build(const struct cli_command *command, int argc, char **argv)
 			flags.output = optarg;
 		else if (option == 'd')
 			flags.debug = optarg;
+		else if (option == 'p')
+			flags.package = optarg;
 		else if (option != 'j')
 			return CLI_USAGE;
 		else if (!cli_parse_count(optarg, BUILD_THREADS_MAX, &flags.threads))
@@ -184,13 +189,15 @@ static int run(const struct cli_command *command, int argc, char **argv)
 			.name = "build",
 			.full = "cairn table build",
 			.summary = "an ELF file, and its debug file, into a table",
-			.help = "usage: cairn table build [--debug DEBUG] [-j N] FILE -o TABLE\n"
+			.help = "usage: cairn table build [--debug DEBUG] [--dwp PACKAGE] [-j N] FILE -o TABLE\n"
 				"\n"
 				"Reads the DWARF, the ELF symbols and what else names addresses in FILE and in its debug file, and\n"
 				"writes a Cairn table. The same input gives the same bytes.\n"
 				"\n"
 				"  --debug DEBUG     the debug file; without it, it is looked for as gdb does: by build ID under\n"
 				"                    /usr/lib/debug/.build-id, then by .gnu_debuglink\n"
+				"  --dwp PACKAGE     the .dwp of split DWARF; without it, FILE.dwp beside FILE, then the .dwo files\n"
+				"                    where FILE says, or beside it\n"
 				"  -o, --output TABLE  where the table goes\n"
 				"  -j, --jobs N      threads (default: all processors)\n",
 			.run = run_build,

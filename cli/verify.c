@@ -10,7 +10,7 @@
 enum { SAMPLES_DEFAULT = 100000, SAMPLES_MAX = 1000000000 };
 
 struct verify_flags {
-	const char *file, *debug, *table;
+	const char *file, *debug, *package, *table;
 	uint32_t samples, seed;
 };
 
@@ -35,7 +35,7 @@ static struct err *verify(const struct verify_flags *flags)
 	struct table table;
 	struct verify_report report = {0};
 
-	TRY(build_input_open(flags->file, flags->debug, &input));
+	TRY(build_input_open(flags->file, flags->debug, flags->package, &input));
 	TRY(get_table(flags, &input, &map, &built, &table));
 	const struct verify_request request = {
 		.table = &table,
@@ -55,7 +55,7 @@ static struct err *verify(const struct verify_flags *flags)
 static int run(const struct cli_command *command, int argc, char **argv)
 {
 	static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {"debug", required_argument, NULL, 'd'},
-		{"table", required_argument, NULL, 't'}, {"samples", required_argument, NULL, 'n'},
+		{"table", required_argument, NULL, 't'}, {"dwp", required_argument, NULL, 'p'}, {"samples", required_argument, NULL, 'n'},
 		{"seed", required_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
 	struct verify_flags flags = {.samples = SAMPLES_DEFAULT, .seed = 1};
 
@@ -64,6 +64,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
 			return cli_help(command);
 		else if (option == 'd')
 			flags.debug = optarg;
+		else if (option == 'p')
+			flags.package = optarg;
 		else if (option == 't')
 			flags.table = optarg;
 		else if (option != 'n' && option != 's')
@@ -89,6 +91,7 @@ const struct cli_command verify_command = {
 		"what was compared and the first differences; exit 1 when there is any.\n"
 		"\n"
 		"  --debug DEBUG     the debug file; without it, it is looked for as gdb does\n"
+		"  --dwp PACKAGE     the .dwp of split DWARF; without it, FILE.dwp, then the .dwo files where FILE says\n"
 		"  --table TABLE     check this table instead of building one\n"
 		"  --samples N       random addresses (default: 100000)\n"
 		"  --seed N          of the random addresses (default: 1)\n",

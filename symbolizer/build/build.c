@@ -18,6 +18,7 @@
 #include "symbolizer/build/merge.h"
 #include "symbolizer/build/minidebug.h"
 #include "symbolizer/build/runner.h"
+#include "symbolizer/build/split.h"
 #include "symbolizer/table/table.h"
 
 #include <elf.h>
@@ -52,6 +53,7 @@ struct build {
 	uint64_t supplement_bytes;		/* taken from the account for its sections */
 	struct dw supplement_dw;
 	struct dw dw;
+	struct split_set splits;
 	struct unit_result *units;
 	size_t unit_count; /* of DWARF */
 	size_t go_count;   /* 1 when the unit behind them is .gopclntab's */
@@ -344,6 +346,22 @@ static struct err *read_supplement(struct build *b)
 	return NULL;
 }
 
+/* Damaged files are as good as none. */
+static struct err *read_splits(struct build *b)
+{
+	TRY(split_set_open(&b->splits, b->options, &b->dw, &b->runner));
+	for (size_t i = 0; i < b->splits.files.count; i++) {
+		if (!b->splits.files.items[i].damage)
+			continue;
+		note_reason(b, err_message(b->splits.files.items[i].damage));
+		b->stats.damaged++;
+	}
+	b->stats.missing_splits = b->splits.missing;
+	if (b->splits.first_missing)
+		note_reason(b, err_message(b->splits.first_missing));
+	return NULL;
+}
+
 static void add_unit_stats(struct build *b)
 {
 	struct build_stats *stats = &b->stats;
@@ -369,6 +387,7 @@ static struct err *read_units(struct build *b)
 	TRY(read_supplement(b));
 	struct dw_sections sections = dwarf_sections(b->readers);
 	TRY(dw_open(&b->dw, &sections, &b->runner, &b->account));
+	TRY(read_splits(b));
 	b->unit_count = b->stats.units = b->dw.units.count;
 	TRY(account_take(&b->account, b->unit_count * sizeof(*b->units)));
 	b->units = calloc(b->unit_count + 1, sizeof(*b->units));
@@ -415,6 +434,7 @@ static void release_units(struct build *b)
 	free(TAKE_PTR(b->scratch));
 	free(TAKE_PTR(b->tasks));
 	free(TAKE_PTR(b->task_starts));
+	split_set_close_units(&b->splits, &b->account);
 	dw_close(&b->dw);
 	dw_close(&b->supplement_dw);
 	for (unsigned s = 0; b->dwarf_file && s < DWARF_SECTIONS; s++)
@@ -502,6 +522,7 @@ static void release_inputs(struct build *b)
 	}
 	for (unsigned s = 0; b->dwarf_file && s < DWARF_SECTIONS; s++)
 		release_section(b, s);
+	split_set_deinit(&b->splits, &b->account);
 	minidebug_deinit(&b->mini);
 	elffile_close(TAKE_PTR(b->binary));
 	elffile_close(TAKE_PTR(b->debug));

@@ -18,6 +18,7 @@
 enum {
 	BUILD_THREADS_MAX = 64,
 	BUILD_REASON_MAX = 256,
+	BUILD_SPLITS_MAX = 1 << 16, /* .dwo files of one program */
 };
 
 /* One ELF image, borrowed for the call. */
@@ -25,6 +26,12 @@ struct build_image {
 	const void *bytes; /* NULL: there is none */
 	size_t len;
 	const char *name; /* for errors: a path, an archive member. NULL: "input" */
+};
+
+/* What a skeleton unit says about its other half (split DWARF). */
+struct build_split_name {
+	const char *comp_dir, *name; /* where the compiler put the .dwo file: name is relative to comp_dir, or absolute */
+	uint64_t dwo_id;
 };
 
 /* What a build does, in order; each takes the time that build_stats gives. */
@@ -42,6 +49,12 @@ struct build_options {
 	/* What the file with the DWARF names as its supplement (elffile_debugaltlink: dwz). Without it many functions have the ELF
 	 * symbol's name only, and inlined ones none. */
 	struct build_image supplement;
+	/* Split DWARF: .dwo files, or a .dwp, in any order. What a skeleton unit has no other half for among them is asked for, by the
+	 * calling thread: true with an image that stays until the build is over, false: there is none. NULL: nothing is asked. */
+	const struct build_image *splits;
+	size_t split_count;
+	bool (*find_split)(void *context, const struct build_split_name *wanted, struct build_image *ret);
+	void *find_split_context;
 	unsigned threads;	   /* 0 or 1: the calling thread only; more are started for the call. At most BUILD_THREADS_MAX */
 	/* Bytes that the build may hold beyond the images: inflated sections and its own arrays, the table not counted. 0: no
 	 * limit of its own. */
@@ -55,6 +68,7 @@ struct build_stats {
 	uint32_t sources;	/* enum table_source bits */
 	struct build_id build_id; /* of the binary, else of the debug file */
 	uint64_t units;		/* in .debug_info, type units included */
+	uint64_t missing_splits; /* skeleton units without their other half: their functions have ELF symbols' names only */
 	uint64_t skipped_units; /* damaged or of an unknown kind; the others stand */
 	uint64_t tombstones;	/* ranges of functions and sequences of rows that the linker had discarded */
 	uint64_t cut_chains;	/* inlined calls deeper than TABLE_MAX_DEPTH, left out */

@@ -22,6 +22,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+enum { SPLITS_LOOKED_AT = 64 /* of the files found last: units of one file stand together */ };
+
 static const char *const default_dirs[] = {"/usr/lib/debug"};
 
 struct search {
@@ -317,6 +319,93 @@ struct err *supplement_find(const struct elf_mapping *file, const struct debug_f
 	if (search.found.bytes)
 		*ret = search.found;
 	return NULL;
+}
+
+/* ---- split DWARF ---- */
+
+struct err *split_package_find(const struct elf_mapping *file, struct elf_mapping *ret)
+{
+	static const char suffix[] = ".debug";
+	size_t len = strlen(file->path), bare = len;
+	char path[PATH_MAX];
+
+	if (len > strlen(suffix) && strcmp(file->path + len - strlen(suffix), suffix) == 0)
+		bare = len - strlen(suffix);
+	for (;; len = bare) {
+		int length = snprintf(path, sizeof(path), "%.*s.dwp", (int)len, file->path);
+		struct err *e = (size_t)length < sizeof(path) ? elf_mapping_open(path, ret) : NULL;
+		if (!e || !is_absent(e))
+			return e;
+		err_free(e);
+		if (len == bare)
+			return NULL;
+	}
+}
+
+static const struct elf_mapping *find_open(const struct split_search *search, const char *path)
+{
+	for (size_t i = search->count; i > 0 && search->count - i < SPLITS_LOOKED_AT; i--)
+		if (strcmp(search->found[i - 1].path, path) == 0)
+			return &search->found[i - 1];
+	return NULL;
+}
+
+static struct err *open_split(struct split_search *search, const char *path)
+{
+	if (search->count == search->cap) {
+		size_t cap = search->cap ? 2 * search->cap : 16;
+		struct elf_mapping *found = reallocarray(search->found, cap, sizeof(*found));
+		if (!found)
+			return err_nomem();
+		search->found = found;
+		search->cap = cap;
+	}
+	TRY(elf_mapping_open(path, &search->found[search->count]));
+	search->count++;
+	return NULL;
+}
+
+static bool try_split(struct split_search *search, const char *path, struct build_image *ret)
+{
+	const struct elf_mapping *mapping = find_open(search, path);
+
+	if (!mapping) {
+		CLEANUP(err_freep) struct err *e = open_split(search, path);
+		if (e)
+			return false;
+		mapping = &search->found[search->count - 1];
+	}
+	*ret = (struct build_image){.bytes = mapping->bytes, .len = mapping->len, .name = mapping->path};
+	return true;
+}
+
+bool split_search_find(void *context, const struct build_split_name *wanted, struct build_image *ret)
+{
+	struct split_search *search = context;
+	const char *slash = strrchr(wanted->name, '/');
+	const char *base = slash ? slash + 1 : wanted->name;
+	char folder[PATH_MAX], path[PATH_MAX];
+	bool is_absolute = wanted->name[0] == '/';
+	int length = snprintf(path, sizeof(path), "%s%s%s", is_absolute ? "" : wanted->comp_dir, is_absolute ? "" : "/", wanted->name);
+
+	if ((size_t)length < sizeof(path) && try_split(search, path, ret))
+		return true;
+	if (!absolute_path(search->binary->path, folder))
+		return false;
+	cut_to_dir(folder);
+	length = snprintf(path, sizeof(path), "%s/%s", folder, wanted->name);
+	if (!is_absolute && (size_t)length < sizeof(path) && try_split(search, path, ret))
+		return true;
+	length = snprintf(path, sizeof(path), "%s/%s", folder, base);
+	return (is_absolute || slash) && (size_t)length < sizeof(path) && try_split(search, path, ret);
+}
+
+void split_search_deinit(struct split_search *search)
+{
+	for (size_t i = 0; i < search->count; i++)
+		elf_mapping_deinit(&search->found[i]);
+	free(search->found);
+	*search = (struct split_search){0};
 }
 
 /* ---- all ---- */

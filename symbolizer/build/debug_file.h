@@ -5,11 +5,13 @@
  *     <dir of the binary>/<link>              .gnu_debuglink, its CRC checked
  *     <dir of the binary>/.debug/<link>
  *     <debug dir>/<dir of the binary>/<link>
+ * and what goes with it: the supplement (dwz), the .dwp or .dwo files (split DWARF).
  * This opens paths: programs at a prompt use it, the sandboxed worker does not.
  */
 #ifndef CAIRN_SYMBOLIZER_BUILD_DEBUG_FILE_H
 #define CAIRN_SYMBOLIZER_BUILD_DEBUG_FILE_H
 
+#include "symbolizer/build/build.h"
 #include "symbolizer/build/elf_file.h"
 
 enum { DEBUG_FILE_DIRS_MAX = 64 };
@@ -60,5 +62,28 @@ struct err *debug_file_find(const struct elf_mapping *binary, const struct debug
  */
 struct err *supplement_find(const struct elf_mapping *file, const struct debug_file_search *search, struct elf_mapping *ret)
 	MUST_USE;
+
+/* ---- split DWARF ---- */
+
+/**
+ * The package of @p file's split units: <path>.dwp, or the same without a last ".debug".
+ * @param ret  bytes NULL when there is none
+ * @return NULL; ERR_FORMAT, ERR_OS: it is there and cannot be read; ERR_NOMEM. Any thread.
+ */
+struct err *split_package_find(const struct elf_mapping *file, struct elf_mapping *ret) MUST_USE;
+
+/* The .dwo files that a build asked for. Zeroed at first, but for binary. */
+struct split_search {
+	const struct elf_mapping *binary; /* beside it is looked, too */
+	struct elf_mapping *found;
+	size_t count, cap;
+};
+
+/**
+ * build_options.find_split, with a struct split_search as its context. Where the compiler put it; then the same name from the binary's
+ * folder; then its last part there. One that is no ELF file is passed over. Whether its units are the right ones is for the build to see.
+ */
+bool split_search_find(void *context, const struct build_split_name *wanted, struct build_image *ret);
+void split_search_deinit(struct split_search *search);
 
 #endif

@@ -5,7 +5,8 @@
  *
  * After dw_open, which reads headers, abbreviations and unit DIEs, a struct dw is read-only: any thread may walk any unit,
  * and a reference from one unit into another (DW_FORM_ref_addr: LTO, dwz) is followed through dw_unit_at. A supplement (dwz's common
- * file) is a second struct dw, of which nothing is walked.
+ * file) is a second struct dw, of which nothing is walked. The other halves of skeleton units (split DWARF) lie in further ones (split.h),
+ * whose addresses and DWARF 4 range lists are this file's.
  */
 #ifndef CAIRN_SYMBOLIZER_BUILD_DW_H
 #define CAIRN_SYMBOLIZER_BUILD_DW_H
@@ -43,6 +44,8 @@ enum dw_slot {
 	DW_SLOT_STR_OFFSETS_BASE,
 	DW_SLOT_ADDR_BASE,
 	DW_SLOT_RNGLISTS_BASE,
+	DW_SLOT_DWO_NAME,
+	DW_SLOT_DWO_ID,
 	DW_SLOT_COUNT,
 	DW_SLOT_SKIP = 0xff,
 };
@@ -116,12 +119,29 @@ struct dw_unit {
 	const char *comp_dir; /* "" when there is none; borrowed from a string section or .debug_info */
 	struct dw_value low, high, ranges; /* the code that the unit covers */
 	bool has_low, has_high;
+	/* Split DWARF: the ID that a skeleton and its other half share. */
+	bool has_dwo_id;
+	uint64_t dwo_id;
+	const char *dwo_name;	      /* of a skeleton: the file of the other half, relative to comp_dir. NULL: no skeleton. Borrowed */
+	const struct dw_split *split; /* of a skeleton: the other half; NULL: none */
+	/* In a split unit: where its parts of shared sections begin. 0 elsewhere. */
+	uint64_t info_start, str_offsets_start, rnglists_start;
+	uint64_t ranges_base; /* DWARF 4: added to the offsets of range lists, which lie in the skeleton's file */
 	struct err *damage; /* why the unit is skipped */
 };
+
+/* The other half of a skeleton unit, with the skeleton's bases. */
+struct dw_split {
+	struct dw *dw;
+	struct dw_unit unit; /* a copy: two skeletons may have one ID, but not one list of addresses */
+};
+
+struct dwp_index;
 
 struct dw {
 	struct dw_sections sections;
 	const struct dw *supplement; /* names and DIEs that this file shares with others (dwz); NULL: none */
+	const struct dwp_index *index; /* of a .dwp: which parts of its sections a unit has; NULL: it is none */
 	struct account *account;
 	struct ARRAY_OF(struct dw_unit) units; /* by offset */
 	struct ARRAY_OF(struct dw_abbrevs) abbrevs;
@@ -148,7 +168,7 @@ struct err *dw_work(_Atomic uint64_t *done, uint64_t amount, uint64_t limit, con
 /**
  * Indexes the units of @p sections. A unit that is damaged keeps its place and carries why; so do the units after
  * one whose length is nonsense (there is one more entry then, for the rest of the section).
- * @param dw  zeroed, but for its supplement (open, and closed later); dw_close whatever the result
+ * @param dw  zeroed, but for its supplement (open, and closed later) and index; dw_close whatever the result
  * @return NULL; ERR_LIMIT; ERR_NOMEM.
  */
 struct err *dw_open(struct dw *dw, const struct dw_sections *sections, const struct runner *runner, struct account *account) MUST_USE;

@@ -74,6 +74,11 @@ static enum dw_slot slot_of(uint64_t attribute)
 	case DW_AT_rnglists_base:
 	case DW_AT_GNU_ranges_base:
 		return DW_SLOT_RNGLISTS_BASE;
+	case DW_AT_dwo_name:
+	case DW_AT_GNU_dwo_name:
+		return DW_SLOT_DWO_NAME;
+	case DW_AT_GNU_dwo_id:
+		return DW_SLOT_DWO_ID;
 	default:
 		return DW_SLOT_SKIP;
 	}
@@ -444,6 +449,8 @@ static struct dw_value read_value(const struct dw_unit *unit, uint64_t form, str
 	bool relative = (form >= DW_FORM_ref1 && form <= DW_FORM_ref_udata);
 	if (relative)
 		value.value += unit->offset;
+	else if (form == DW_FORM_ref_addr)
+		value.value += unit->info_start;
 	return value;
 }
 

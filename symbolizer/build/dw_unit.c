@@ -14,6 +14,7 @@
 #include "symbolizer/build/dw.h"
 
 #include "symbolizer/build/dw_const.h"
+#include "symbolizer/build/dwp_index.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -39,8 +40,9 @@ static struct err *read_header_rest(struct dw_unit *unit, struct reader *r)
 		unit->abbrev_offset = reader_uint(r, unit->offset_size);
 		unit->address_size = reader_u8(r);
 	}
-	if (unit->type == DW_UT_skeleton || unit->type == DW_UT_split_compile)
-		reader_skip(r, 8);
+	unit->has_dwo_id = unit->type == DW_UT_skeleton || unit->type == DW_UT_split_compile;
+	if (unit->has_dwo_id)
+		unit->dwo_id = reader_u64(r);
 	else if (unit->type == DW_UT_type || unit->type == DW_UT_split_type)
 		reader_skip(r, 8 + (uint64_t)unit->offset_size);
 	if (r->failed)
@@ -178,9 +180,9 @@ static void default_bases(struct dw_unit *unit)
 {
 	uint64_t header = unit->offset_size == 8 ? 16 : 8;
 
-	unit->str_offsets_base = unit->version >= 5 ? header : 0;
+	unit->str_offsets_base = unit->str_offsets_start + (unit->version >= 5 ? header : 0);
 	unit->addr_base = unit->version >= 5 ? header : 0;
-	unit->rnglists_base = unit->version >= 5 ? header + 4 : 0;
+	unit->rnglists_base = unit->version >= 5 ? unit->rnglists_start + header + 4 : 0;
 }
 
 static void take_unit_die(const struct dw *dw, struct dw_unit *unit, const struct dw_die *die)
@@ -196,6 +198,10 @@ static void take_unit_die(const struct dw *dw, struct dw_unit *unit, const struc
 		const char *text = dw_text(dw, unit, &die->values[DW_SLOT_COMP_DIR]);
 		unit->comp_dir = text ? text : "";
 	}
+	if (dw_has(die, DW_SLOT_DWO_NAME))
+		unit->dwo_name = dw_text(dw, unit, &die->values[DW_SLOT_DWO_NAME]);
+	if (!unit->has_dwo_id && dw_has(die, DW_SLOT_DWO_ID))
+		unit->has_dwo_id = dw_constant(&die->values[DW_SLOT_DWO_ID], &unit->dwo_id);
 	enum dw_slot base = dw_has(die, DW_SLOT_LOW_PC) ? DW_SLOT_LOW_PC : DW_SLOT_ENTRY_PC;
 	if (dw_has(die, base))
 		unit->has_low_pc = dw_address(dw, unit, &die->values[base], &unit->low_pc);
@@ -255,6 +261,7 @@ struct err *dw_open(struct dw *dw, const struct dw_sections *sections, const str
 	dw->sections = *sections;
 	dw->account = account;
 	TRY(index_units(dw));
+	TRY(dwp_index_apply(dw));
 	TRY(collect_abbrevs(dw));
 	TRY(runner_run(runner, dw->abbrevs.count, compile_task, dw));
 	return runner_run(runner, dw->units.count, unit_task, dw);

@@ -258,7 +258,7 @@ static struct err *read_ranges(struct dw *dw, const struct dw_unit *unit, const 
 	if (unit->version < 5) {
 		if (!dw_constant(value, &offset))
 			return err_new(ERR_FORMAT, ".debug_info+0x%" PRIx64 ": ranges of form 0x%x", unit->offset, value->form);
-		return read_pairs(dw, unit, offset, ret);
+		return read_pairs(dw, unit, offset + unit->ranges_base, ret);
 	}
 	if (value->form == DW_FORM_rnglistx) {
 		if (!table_entry(&dw->sections.rnglists, unit->rnglists_base, value->value, unit->offset_size, &offset))

@@ -50,6 +50,7 @@ struct reference_row {
 struct reference_sequence {
 	uint64_t low, high;
 	size_t first, count;
+	bool is_split; /* of a skeleton unit: the functions here are not known */
 };
 
 /* A function symbol by libelf. */
@@ -69,7 +70,8 @@ struct reference {
 	struct ARRAY_OF(struct reference_symbol) symbols;     /* sorted by low */
 	struct account account;
 	uint64_t units, dies, line_tables;
-	uint64_t type_units, split_units; /* not walked: they hold no code; their code is elsewhere */
+	uint64_t type_units;  /* not walked: they hold no code */
+	uint64_t split_units; /* skeletons: lines only, since libdwarf misreads their other halves */
 	uint64_t tombstones;		  /* ranges and sequences that begin in no executable section */
 	uint64_t repaired_rows; /* rows that libdwarf took for ends of sequences because epilogue_begin was set: taken as rows */
 	uint64_t failures;	/* units, line tables and range lists that libdwarf refused */
@@ -77,7 +79,7 @@ struct reference {
 };
 
 /**
- * Walks the DWARF of @p file, adding to @p reference. Units that libdwarf refuses are counted in failures.
+ * Walks the DWARF of @p file, adding to @p reference. Addresses of a relocatable file are those of its layout (elffile_base). Units that libdwarf refuses are counted in failures.
  * @return NULL; ERR_INTERNAL: libdwarf refuses the file; ERR_NOMEM; ERR_FORMAT, ERR_LIMIT: a section cannot be inflated. One thread.
  */
 struct err *reference_add_dwarf(struct reference *reference, struct elffile *file) MUST_USE;

@@ -491,34 +491,35 @@ static struct err *walk_dies(struct walk *walk, Dwarf_Die unit)
 	return e;
 }
 
-static bool has_code(struct walk *walk, Dwarf_Half unit_type)
+/* Its lines, and its functions unless it is a skeleton. */
+static struct err *walk_code(struct walk *walk, Dwarf_Die unit, bool is_split)
 {
-	if (unit_type == DW_UT_type || unit_type == DW_UT_split_type)
-		walk->reference->type_units++;
-	else if (unit_type == DW_UT_skeleton)
-		walk->reference->split_units++;
-	else
-		return true;
-	return false;
+	struct reference *reference = walk->reference;
+	size_t first = reference->sequences.count;
+	Dwarf_Error error = NULL;
+
+	walk->base = 0;
+	if (dwarf_lowpc(unit, &walk->base, &error) == DW_DLV_ERROR)
+		dwarf_dealloc_error(walk->dbg, error);
+	TRY(reference_lines_read(&walk->lines, walk->dbg, unit, &walk->files));
+	for (size_t i = first; is_split && i < reference->sequences.count; i++)
+		reference->sequences.items[i].is_split = true;
+	reference->split_units += is_split;
+	return is_split ? NULL : walk_dies(walk, unit);
 }
 
 static struct err *walk_unit(struct walk *walk, Dwarf_Half unit_type)
 {
 	Dwarf_Die unit = sibling_of(walk, NULL);
-	Dwarf_Error error = NULL;
 	struct err *e = NULL;
 
 	walk->reference->units++;
 	if (!unit)
 		return NULL;
-	if (has_code(walk, unit_type)) {
-		walk->base = 0;
-		if (dwarf_lowpc(unit, &walk->base, &error) == DW_DLV_ERROR)
-			dwarf_dealloc_error(walk->dbg, error);
-		e = reference_lines_read(&walk->lines, walk->dbg, unit, &walk->files);
-		if (!e)
-			e = walk_dies(walk, unit);
-	}
+	if (unit_type == DW_UT_type || unit_type == DW_UT_split_type)
+		walk->reference->type_units++;
+	else
+		e = walk_code(walk, unit, has_attribute(unit, DW_AT_dwo_name) || has_attribute(unit, DW_AT_GNU_dwo_name));
 	dwarf_dealloc_die(unit);
 	return e;
 }

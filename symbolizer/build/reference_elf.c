@@ -36,7 +36,16 @@ static bool names_code(Elf *elf, const GElf_Sym *symbol, GElf_Word wide, GElf_Sh
 		symbol->st_value < section_ret->sh_addr + section_ret->sh_size;
 }
 
-static struct err *add_table(struct reference *reference, Elf *elf, Elf_Scn *table, Elf_Data *wide_indices)
+/* Symbols of a relocatable file count from their section, whose place is the layout's. */
+static uint64_t section_start(const struct elffile *file, const GElf_Sym *symbol, GElf_Word wide)
+{
+	const struct elffile_section *section =
+		elffile_base(file) ? elffile_section(file, symbol->st_shndx == SHN_XINDEX ? wide : symbol->st_shndx) : NULL;
+
+	return section ? section->vaddr : 0;
+}
+
+static struct err *add_table(struct reference *reference, const struct elffile *file, Elf *elf, Elf_Scn *table, Elf_Data *wide_indices)
 {
 	GElf_Shdr header;
 	Elf_Data *data = elf_getdata(table, NULL);
@@ -59,8 +68,9 @@ static struct err *add_table(struct reference *reference, Elf *elf, Elf_Scn *tab
 		GElf_Ehdr ehdr;
 		if (gelf_getehdr(elf, &ehdr) && ehdr.e_machine == EM_ARM && GELF_ST_TYPE(symbol.st_info) == STT_FUNC)
 			symbol.st_value &= ~(GElf_Addr)1; /* Thumb code; the address is even */
-		struct reference_symbol added = {.low = symbol.st_value,
-			.high = symbol.st_size ? symbol.st_value + symbol.st_size : section.sh_addr + section.sh_size,
+		const uint64_t start = section_start(file, &symbol, wide);
+		struct reference_symbol added = {.low = start + symbol.st_value,
+			.high = start + (symbol.st_size ? symbol.st_value + symbol.st_size : section.sh_addr + section.sh_size),
 			.sized = symbol.st_size > 0};
 		TRY(symbol_text(reference, name, &added.name));
 		TRY(ARRAY_ROOM(&reference->account, &reference->symbols, 1));
@@ -69,7 +79,7 @@ static struct err *add_table(struct reference *reference, Elf *elf, Elf_Scn *tab
 	return NULL;
 }
 
-static struct err *add_tables(struct reference *reference, Elf *elf)
+static struct err *add_tables(struct reference *reference, const struct elffile *file, Elf *elf)
 {
 	Elf_Data *wide_indices = NULL;
 	GElf_Shdr header;
@@ -79,7 +89,7 @@ static struct err *add_tables(struct reference *reference, Elf *elf)
 			wide_indices = elf_getdata(scn, NULL);
 	for (Elf_Scn *scn = NULL; (scn = elf_nextscn(elf, scn));)
 		if (gelf_getshdr(scn, &header) && (header.sh_type == SHT_SYMTAB || header.sh_type == SHT_DYNSYM))
-			TRY(add_table(reference, elf, scn, header.sh_type == SHT_SYMTAB ? wide_indices : NULL));
+			TRY(add_table(reference, file, elf, scn, header.sh_type == SHT_SYMTAB ? wide_indices : NULL));
 	return NULL;
 }
 
@@ -93,7 +103,7 @@ struct err *reference_add_symbols(struct reference *reference, const struct elff
 	Elf *elf = elf_memory((char *)(uintptr_t)bytes, len);
 	if (!elf)
 		return from_libelf(elffile_name(file));
-	struct err *e = add_tables(reference, elf);
+	struct err *e = add_tables(reference, file, elf);
 	(void)elf_end(elf);
 	return e;
 }

@@ -339,6 +339,19 @@ static struct err *own_copy(const struct err *e)
 	return err_new(err_code(e), "%s", err_message(e));
 }
 
+/* Of a skeleton the other half. One that is damaged leaves what the skeleton has: the lines, and clang's inlined calls. */
+static struct err *walk(struct dw *dw, const struct dw_unit *unit, const struct elffile *code, struct unit_scratch *scratch)
+{
+	if (!unit->split)
+		return walk_unit(dw, unit, code, &scratch->walk);
+	struct err *e = walk_unit(unit->split->dw, &unit->split->unit, code, &scratch->walk);
+	if (!e || err_code(e) != ERR_FORMAT)
+		return e;
+	scratch->out.damaged++;
+	scratch->out.damage = e;
+	return walk_unit(dw, unit, code, &scratch->walk);
+}
+
 struct err *unit_result_make(struct dw *dw, const struct dw_unit *unit, const struct elffile *code, struct unit_scratch *scratch,
 	struct unit_result *ret)
 {
@@ -351,7 +364,7 @@ struct err *unit_result_make(struct dw *dw, const struct dw_unit *unit, const st
 	if (!unit->abbrevs)
 		return NULL;
 	reset_out(scratch);
-	struct err *e = walk_unit(dw, unit, code, &scratch->walk);
+	struct err *e = walk(dw, unit, code, scratch);
 	if (e && err_code(e) == ERR_FORMAT) {
 		ret->skipped = e;
 		return NULL;
@@ -360,7 +373,8 @@ struct err *unit_result_make(struct dw *dw, const struct dw_unit *unit, const st
 		return e;
 	TRY(join_unit(&join));
 	TRY(take_results(dw->account, scratch, ret));
-	if (scratch->walk.first_damage)
+	bool of_half = unit->split && scratch->out.damage;
+	if (scratch->walk.first_damage && !of_half)
 		ret->damage = TAKE_PTR(scratch->walk.first_damage);
 	else if (scratch->out.damage)
 		ret->damage = TAKE_PTR(scratch->out.damage);

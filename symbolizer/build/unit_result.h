@@ -52,7 +52,7 @@ struct unit_scratch {
 };
 
 /**
- * Does one unit. Damage is in the result.
+ * Does one unit: of a skeleton (split DWARF) the lines, of its other half the functions. Damage is in the result.
  * @param ret  zeroed; unit_result_deinit whatever the result
  * @return NULL; ERR_LIMIT; ERR_NOMEM. Any thread, each with its own scratch.
  */

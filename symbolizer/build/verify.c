@@ -46,6 +46,8 @@ struct verify {
 	struct active nodes, sequences, symbols;
 	struct ARRAY_OF(uint32_t) leaves;
 	struct ARRAY_OF(const struct reference_row *) rows;
+	bool is_split; /* one of them is a skeleton unit's */
+	uint64_t base; /* of a relocatable file: the reference's addresses are so much higher than the table's */
 	size_t nearest; /* reference.symbols: the first of the group with the highest low at or below the address; count: none */
 	struct table_frame frames[FRAMES_MAX];
 	size_t frame_count;
@@ -186,6 +188,7 @@ static struct err *find_leaves(struct verify *verify)
 static struct err *find_rows(struct verify *verify, uint64_t vaddr)
 {
 	verify->rows.count = 0;
+	verify->is_split = false;
 	for (size_t i = 0; i < verify->sequences.now.count; i++) {
 		const struct reference_sequence *sequence =
 			&verify->reference.sequences.items[verify->sequences.now.items[i].index];
@@ -201,6 +204,7 @@ static struct err *find_rows(struct verify *verify, uint64_t vaddr)
 		}
 		if (low == 0)
 			continue;
+		verify->is_split |= sequence->is_split;
 		TRY(ARRAY_ROOM(&verify->account, &verify->rows, 1));
 		verify->rows.items[verify->rows.count++] = &rows[low - 1];
 	}
@@ -292,6 +296,16 @@ static bool right_name(const struct verify *verify, uint64_t vaddr, const struct
 		(!frame->inlined && is_symbol(verify, vaddr, frame->function));
 }
 
+/* The innermost frame's file, line and column. */
+static bool right_place(const struct verify *verify, const struct table_frame *frame, const struct reference_row *row, bool *excused_ret)
+{
+	bool file_fits = same_path(verify, frame, row ? row->file : REFERENCE_NONE);
+
+	if (!file_fits && row && row->other_file != REFERENCE_NONE)
+		*excused_ret = file_fits = same_path(verify, frame, row->other_file);
+	return file_fits && frame->line == (row ? row->line : 0) && frame->column == (row ? row->column : 0);
+}
+
 /* What is wrong with a chain, VERIFY_DIFFERENCES when nothing is; the frame in @p frame_ret. */
 static enum verify_difference check_chain(const struct verify *verify, uint64_t vaddr, uint32_t leaf, const struct reference_row *row,
 	size_t *frame_ret, bool *excused_ret)
@@ -305,14 +319,8 @@ static enum verify_difference check_chain(const struct verify *verify, uint64_t 
 		const struct table_frame *frame = &verify->frames[i];
 		*frame_ret = i;
 
-		if (i == 0) {
-			bool file_fits = same_path(verify, frame, row ? row->file : REFERENCE_NONE);
-
-			if (!file_fits && row && row->other_file != REFERENCE_NONE)
-				*excused_ret = file_fits = same_path(verify, frame, row->other_file);
-			if (!file_fits || frame->line != (row ? row->line : 0) || frame->column != (row ? row->column : 0))
-				return VERIFY_LINE;
-		}
+		if (i == 0 && !right_place(verify, frame, row, excused_ret))
+			return VERIFY_LINE;
 		if (!right_name(verify, vaddr, frame, node))
 			return VERIFY_NAME;
 		if (node == REFERENCE_NONE)
@@ -386,7 +394,7 @@ static void show(struct verify *verify, uint64_t vaddr, enum verify_difference k
 	if (slot == VERIFY_SHOWN)
 		return;
 	char *text = verify->report->shown[slot];
-	append(text, "0x%" PRIx64 ": %s, frame %zu: table", vaddr, difference_names[kind], at);
+	append(text, "0x%" PRIx64 ": %s, frame %zu: table", vaddr - verify->base, difference_names[kind], at);
 	for (size_t i = 0; i < verify->frame_count; i++) {
 		const struct table_frame *frame = &verify->frames[i];
 
@@ -433,6 +441,20 @@ static void compare_chains(struct verify *verify, uint64_t vaddr)
 	differ(verify, vaddr, first, first_at);
 }
 
+/* Where functions are not known, any row that fits the innermost frame is enough. */
+static void compare_lines(struct verify *verify, uint64_t vaddr)
+{
+	bool excused = false;
+
+	verify->report->lines_only++;
+	for (size_t i = 0; i < verify->rows.count; i++)
+		if (right_place(verify, &verify->frames[0], verify->rows.items[i], &excused)) {
+			verify->report->excused_files += excused;
+			return;
+		}
+	differ(verify, vaddr, VERIFY_LINE, 0);
+}
+
 static struct err *compare_address(struct verify *verify, uint64_t vaddr)
 {
 	TRY(advance(verify, &verify->nodes, vaddr));
@@ -441,11 +463,13 @@ static struct err *compare_address(struct verify *verify, uint64_t vaddr)
 	TRY(find_leaves(verify));
 	TRY(find_rows(verify, vaddr));
 	find_nearest(verify, vaddr);
-	verify->frame_count = table_lookup(verify->request->table, vaddr, verify->frames, FRAMES_MAX);
+	verify->frame_count = table_lookup(verify->request->table, vaddr - verify->base, verify->frames, FRAMES_MAX);
 	verify->report->addresses++;
 	verify->report->frames += verify->frame_count;
 	if (verify->frame_count > 0 && !must_know(verify) && verify->rows.count == 0 && !has_sizeless(verify, vaddr))
 		differ(verify, vaddr, VERIFY_EXTRA, 0);
+	else if (verify->frame_count > 0 && verify->is_split)
+		compare_lines(verify, vaddr);
 	else if (verify->frame_count > 0)
 		compare_chains(verify, vaddr);
 	else if (must_know(verify))
@@ -525,8 +549,6 @@ struct err *verify_table_here(const struct verify_request *request, struct verif
 	if (!request->binary && !request->debug)
 		return err_new(ERR_INVALID, "verify: no file");
 	const struct elffile *first = request->binary ? request->binary : request->debug;
-	if (elffile_base(first))
-		return err_new(ERR_UNSUPPORTED, "%s: a relocatable file: the reference lays out no sections", elffile_name(first));
 	struct verify *verify = calloc(1, sizeof(*verify));
 	struct verify_report *report CLEANUP(freep) = calloc(1, sizeof(*report));
 
@@ -536,6 +558,7 @@ struct err *verify_table_here(const struct verify_request *request, struct verif
 	}
 	verify->request = request;
 	verify->report = report;
+	verify->base = elffile_base(first);
 	struct err *e = read_reference(verify);
 	if (!e)
 		e = prepare(verify);
@@ -586,6 +609,8 @@ struct err *verify_report_text(const struct verify_report *report, struct buf *r
 		report->failures ? ", first: " : "", report->failure));
 	TRY(buf_printf(ret, "compared: %" PRIu64 " addresses, %" PRIu64 " frames; %" PRIu64 " files excused as libdwarf's\n",
 		report->addresses, report->frames, report->excused_files));
+	if (report->lines_only > 0)
+		TRY(buf_printf(ret, "lines only: %" PRIu64 " addresses of split units\n", report->lines_only));
 	TRY(buf_printf(ret, "differences: %" PRIu64, verify_difference_count(report)));
 	for (size_t i = 0; i < VERIFY_DIFFERENCES; i++)
 		if (report->differences[i])

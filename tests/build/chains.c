@@ -35,6 +35,8 @@ static struct err *run(char **argv)
 	struct elf_mapping binary CLEANUP(elf_mapping_deinit) = {0};
 	struct elf_mapping debug CLEANUP(elf_mapping_deinit) = {0};
 	struct elf_mapping supplement CLEANUP(elf_mapping_deinit) = {0};
+	struct elf_mapping package CLEANUP(elf_mapping_deinit) = {0};
+	struct split_search search CLEANUP(split_search_deinit) = {.binary = &binary};
 	struct buf bytes CLEANUP(buf_deinit) = {0};
 	struct table table;
 	uint64_t total = 0;
@@ -44,10 +46,16 @@ static struct err *run(char **argv)
 	if (strcmp(argv[2], "-") != 0)
 		TRY(elf_mapping_open(argv[2], &debug));
 	TRY(supplement_find(debug.bytes ? &debug : &binary, NULL, &supplement));
+	TRY(split_package_find(&binary, &package));
+	const struct build_image split = {.bytes = package.bytes, .len = package.len, .name = package.path};
 	const struct build_options options = {
 		.binary = {.bytes = binary.bytes, .len = binary.len, .name = binary.path},
 		.debug = {.bytes = debug.bytes, .len = debug.len, .name = debug.path},
 		.supplement = {.bytes = supplement.bytes, .len = supplement.len, .name = supplement.path},
+		.splits = &split,
+		.split_count = package.bytes ? 1 : 0,
+		.find_split = split_search_find,
+		.find_split_context = &search,
 	};
 	TRY(build_table(&options, &bytes, NULL));
 	TRY(table_open(bytes.data, bytes.len, &table));

@@ -99,5 +99,7 @@ def judge(symbols, address, mine, llvm, llvm_dwarf):
 
 
 def without_symbols(path, to):
-    """A copy without symbol table, for the names that DWARF alone has."""
+    """A copy without symbol table, for the names that DWARF alone has; its .dwp goes with it."""
+    if os.path.exists(path + ".dwp"):
+        os.symlink(os.path.abspath(path + ".dwp"), to + ".dwp")
     subprocess.run([OBJCOPY, "--remove-section=.symtab", "--remove-section=.strtab", path, to], check=True)
