@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * .gopclntab (in position-independent programs .data.rel.ro.gopclntab), all offsets from its start:
+ * .gopclntab (in position-independent programs .data.rel.ro.gopclntab): fileid/pclntab.h says how it is laid out and reads its
+ * header, functions and programs. Of struct _func this is read besides:
  *
- *     header     magic (4), 0, 0, instruction quantum, pointer size; then words: functions, files, [text start,] and the offsets
- *                of the following tables
- *     names      NUL-terminated
- *     cutab      u32: file number of a compilation unit -> offset in filetab, or all ones
- *     filetab    paths, NUL-terminated
- *     pctab      programs: pairs of varints (value, zigzag; code bytes) from the function's entry on
- *     functab    (entry, offset of struct _func) for each function, then the end; struct _func itself follows
+ *     magic        Go          inlinedCall
+ *     0xfffffffa   1.16, 1.17  20 bytes
+ *     0xfffffff0   1.18, 1.19  20 bytes
+ *     0xfffffff1   1.20 on     16 bytes, start line
  *
- *     magic        Go          entries in functab    struct _func      inlinedCall
- *     0xfffffffa   1.16, 1.17  words, absolute       44 bytes (8 + 36) 20 bytes
- *     0xfffffff0   1.18, 1.19  u32 from text start   40 bytes          20 bytes
- *     0xfffffff1   1.20 on     u32 from text start   44, start line    16 bytes, start line
- *
- * The inline tree of a function is its funcdata 3, outside of the section: a pointer up to Go 1.17, then an offset from "gofunc". That, and
- * the text start where the header has none (Go 1.26, position-independent programs), stands in the runtime's moduledata,
- * found by its first two words (addresses of the header and of the names), in data or in the relocations of a PIE.
+ * The inline tree of a function is its funcdata 3, outside of the section: a pointer up to Go 1.17, then an offset from "gofunc", which
+ * stands in the runtime's moduledata.
  * pcdata 2 says which inlined call an address belongs to (-1: none). A call's parentPc is an address of the function whose own
  * inlined call and line are those of the caller: the same rule for all versions.
  *
@@ -27,6 +19,7 @@
 #include "symbolizer/build/gopclntab.h"
 
 #include "base/hmap.h"
+#include "fileid/pclntab.h"
 #include "symbolizer/table/table.h"
 
 #include <elf.h>
@@ -36,12 +29,9 @@
 enum {
 	PCDATA_INLINE = 2,
 	FUNCDATA_INLINE = 3,
-	MODULE_TEXT = 22, /* words from the start of moduledata */
-	MODULE_GOFUNC_18 = 38,
+	MODULE_GOFUNC_18 = 38, /* words from the start of moduledata */
 	MODULE_GOFUNC_20 = 40,
 };
-
-static const uint32_t magic_16 = 0xfffffffa, magic_18 = 0xfffffff0, magic_20 = 0xfffffff1;
 
 /* [the step before's end, end) has value. */
 struct step {
@@ -59,13 +49,8 @@ struct call {
 struct go {
 	struct elffile *file;
 	struct account *account;
-	struct reader table; /* the section */
-	uint64_t vaddr;	     /* of it */
-	uint32_t magic;
-	unsigned ptr_size, quantum;
-	uint64_t count; /* of functions */
-	uint64_t names, cutab, filetab, pctab, functab;
-	uint64_t text, gofunc;
+	struct pclntab tab;
+	uint64_t gofunc;
 	bool has_gofunc;
 	uint64_t work;
 	struct hmap files; /* offset in filetab -> file of the unit */
@@ -77,22 +62,11 @@ struct go {
 /* One struct _func. */
 struct go_function {
 	uint64_t low, high;
-	uint64_t at; /* of what follows the entry */
-	uint32_t name, pcfile, pcln, npcdata, cu, start_line;
-	uint8_t nfuncdata;
-	uint64_t pcdata_at;
+	struct pclntab_func func;
 	uint32_t node;
 	uint64_t tree; /* address of the inline tree */
 	bool has_tree;
 };
-
-static struct reader at(const struct go *go, uint64_t offset)
-{
-	struct reader r = go->table;
-
-	reader_seek(&r, offset);
-	return r;
-}
 
 static void damaged(struct go *go)
 {
@@ -101,12 +75,12 @@ static void damaged(struct go *go)
 
 static struct err *count_work(struct go *go, uint64_t amount)
 {
-	uint64_t limit = GO_WORK * (uint64_t)(go->table.end - go->table.start) + (1 << 20);
+	uint64_t limit = GO_WORK * (uint64_t)(go->tab.table.end - go->tab.table.start) + (1 << 20);
 
 	go->work += amount;
 	if (go->work <= limit)
 		return NULL;
-	return err_new(ERR_LIMIT, "%s is read over and over: more than %" PRIu64 " bytes of work", go->table.place, limit);
+	return err_new(ERR_LIMIT, "%s is read over and over: more than %" PRIu64 " bytes of work", go->tab.table.place, limit);
 }
 
 /* ---- Header and moduledata ---- */
@@ -123,35 +97,6 @@ static const struct elffile_section *find_section(const struct elffile *file)
 	return NULL;
 }
 
-static struct err *read_header(struct go *go)
-{
-	struct reader r = at(go, 0);
-
-	go->magic = reader_u32(&r);
-	uint16_t zero = reader_u16(&r);
-	go->quantum = reader_u8(&r);
-	go->ptr_size = reader_u8(&r);
-	if (!r.failed && go->magic != magic_16 && go->magic != magic_18 && go->magic != magic_20)
-		return err_new(ERR_UNSUPPORTED, "%s: version 0x%08" PRIx32 " is not known (Go 1.16 to 1.26 are)", go->table.place, go->magic);
-	if (r.failed || zero || (go->ptr_size != 4 && go->ptr_size != 8) || go->quantum == 0 || go->quantum > 4)
-		return reader_error(&go->table, "not a header of Go's function table");
-	go->count = reader_uint(&r, go->ptr_size);
-	(void)reader_uint(&r, go->ptr_size); /* files */
-	if (go->magic != magic_16)
-		go->text = reader_uint(&r, go->ptr_size);
-	uint64_t *const offsets[] = {&go->names, &go->cutab, &go->filetab, &go->pctab, &go->functab};
-	uint64_t len = (uint64_t)(go->table.end - go->table.start);
-	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
-		*offsets[i] = reader_uint(&r, go->ptr_size);
-		if (r.failed || *offsets[i] > len)
-			return reader_error(&go->table, "a table at 0x%" PRIx64 " of 0x%" PRIx64 " bytes", *offsets[i], len);
-	}
-	unsigned entry = go->magic == magic_16 ? 2 * go->ptr_size : 8;
-	if (go->count >= (len - go->functab) / entry)
-		return reader_error(&go->table, "%" PRIu64 " functions in 0x%" PRIx64 " bytes", go->count, len - go->functab);
-	return NULL;
-}
-
 /* A word of the program's memory at an address, as stored. */
 static bool word_at(const struct go *go, uint64_t vaddr, unsigned size, uint64_t *ret)
 {
@@ -163,7 +108,7 @@ static bool word_at(const struct go *go, uint64_t vaddr, unsigned size, uint64_t
 		if (!(section->flags & SHF_ALLOC) || vaddr < section->vaddr || vaddr - section->vaddr >= section->stored_size ||
 			section->stored_size - (vaddr - section->vaddr) < size)
 			continue;
-		struct reader r = reader_init(bytes + section->foff + (vaddr - section->vaddr), size, go->table.big_endian, "");
+		struct reader r = reader_init(bytes + section->foff + (vaddr - section->vaddr), size, go->tab.table.big_endian, "");
 		*ret = reader_uint(&r, size);
 		return true;
 	}
@@ -174,7 +119,7 @@ static bool word_at(const struct go *go, uint64_t vaddr, unsigned size, uint64_t
 static void take_module(struct go *go, uint64_t text, uint64_t gofunc)
 {
 	if (text)
-		go->text = text;
+		go->tab.text = text;
 	if (gofunc) {
 		go->gofunc = gofunc;
 		go->has_gofunc = true;
@@ -183,65 +128,39 @@ static void take_module(struct go *go, uint64_t text, uint64_t gofunc)
 
 static uint64_t gofunc_offset(const struct go *go)
 {
-	return (uint64_t)go->ptr_size * (go->magic == magic_18 ? MODULE_GOFUNC_18 : MODULE_GOFUNC_20);
+	return (uint64_t)go->tab.ptr_size * (go->tab.magic == PCLNTAB_MAGIC_18 ? MODULE_GOFUNC_18 : MODULE_GOFUNC_20);
+}
+
+static const uint8_t *stored_bytes(const struct go *go, const struct elffile_section *section)
+{
+	size_t len;
+	return elffile_bytes(go->file, &len) + section->foff;
 }
 
 /* moduledata in a section of data. */
 static bool find_in_data(struct go *go, const struct elffile_section *section)
 {
-	size_t len;
-	struct reader r = reader_init(elffile_bytes(go->file, &len) + section->foff, section->stored_size, go->table.big_endian, "");
-	uint64_t before = 0, text = 0, gofunc = 0;
+	uint64_t module = 0, text = 0, gofunc = 0;
 
-	for (uint64_t offset = 0; reader_left(&r) >= go->ptr_size; offset += go->ptr_size) {
-		uint64_t word = reader_uint(&r, go->ptr_size);
-		if (offset && before == go->vaddr && word == go->vaddr + go->names) {
-			uint64_t module = section->vaddr + offset - go->ptr_size;
-			if (word_at(go, module + (uint64_t)MODULE_TEXT * go->ptr_size, go->ptr_size, &text) &&
-				word_at(go, module + gofunc_offset(go), go->ptr_size, &gofunc))
-				take_module(go, text, gofunc);
-			return true;
-		}
-		before = word;
-	}
-	return false;
-}
-
-/* The addend of a relative relocation at an address; 0: none. */
-static uint64_t relocated_word(const struct go *go, const struct elffile_section *table, uint64_t vaddr)
-{
-	size_t len;
-	struct reader r = reader_init(elffile_bytes(go->file, &len) + table->foff, table->stored_size, go->table.big_endian, "");
-
-	while (reader_left(&r) >= 24) {
-		uint64_t offset = reader_u64(&r);
-		reader_skip(&r, 8);
-		uint64_t addend = reader_u64(&r);
-		if (offset == vaddr)
-			return addend;
-	}
-	return 0;
+	if (!pclntab_module_in_data(&go->tab, stored_bytes(go, section), section->stored_size, section->vaddr, &module))
+		return false;
+	if (word_at(go, module + (uint64_t)PCLNTAB_MODULE_TEXT * go->tab.ptr_size, go->tab.ptr_size, &text) &&
+		word_at(go, module + gofunc_offset(go), go->tab.ptr_size, &gofunc))
+		take_module(go, text, gofunc);
+	return true;
 }
 
 /* moduledata of a position-independent program: its words are zero, and stand in the relocations. */
-static bool find_in_relocations(struct go *go, const struct elffile_section *table)
+static bool find_in_relocations(struct go *go, const struct elffile_section *section)
 {
-	size_t len;
-	struct reader r = reader_init(elffile_bytes(go->file, &len) + table->foff, table->stored_size, go->table.big_endian, "");
+	const uint8_t *bytes = stored_bytes(go, section);
+	uint64_t module = 0;
 
-	for (unsigned candidates = 0; go->ptr_size == 8 && candidates < 16 && reader_left(&r) >= 24;) {
-		uint64_t module = reader_u64(&r);
-		reader_skip(&r, 8);
-		if (reader_u64(&r) != go->vaddr)
-			continue;
-		candidates++;
-		if (relocated_word(go, table, module + go->ptr_size) != go->vaddr + go->names)
-			continue;
-		take_module(go, relocated_word(go, table, module + (uint64_t)MODULE_TEXT * go->ptr_size),
-			relocated_word(go, table, module + gofunc_offset(go)));
-		return true;
-	}
-	return false;
+	if (!pclntab_module_in_relocations(&go->tab, bytes, section->stored_size, &module))
+		return false;
+	take_module(go, pclntab_relocated_word(&go->tab, bytes, section->stored_size, module + (uint64_t)PCLNTAB_MODULE_TEXT * go->tab.ptr_size),
+		pclntab_relocated_word(&go->tab, bytes, section->stored_size, module + gofunc_offset(go)));
+	return true;
 }
 
 static void find_module(struct go *go)
@@ -258,40 +177,22 @@ static void find_module(struct go *go)
 
 /* ---- One function ---- */
 
-static uint32_t varint(struct reader *r)
-{
-	uint64_t value = reader_uleb(r);
-
-	return (uint32_t)value;
-}
-
-/* Runs a program of pctab. An offset of 0 is no program. */
+/* Runs a program of pctab. */
 static struct err *read_steps(struct go *go, uint32_t offset, struct steps *ret)
 {
-	struct reader r = at(go, go->pctab);
+	struct pclntab_steps steps = pclntab_steps(&go->tab, offset);
+	const uint8_t *start = steps.r.pos;
 	uint64_t end = 0;
-	uint32_t value = UINT32_MAX;
 
 	ret->count = 0;
-	if (offset == 0)
-		return NULL;
-	reader_skip(&r, offset);
-	const uint8_t *start = r.pos;
-	for (;;) {
-		uint32_t delta = varint(&r);
-		if (delta == 0 && ret->count > 0)
-			break;
-		value += delta & 1 ? ~(delta >> 1) : delta >> 1;
-		uint64_t step = (uint64_t)varint(&r) * go->quantum;
-		if (r.failed || step == 0) {
-			damaged(go);
-			break;
-		}
-		end += step;
+	while (pclntab_next(&go->tab, &steps)) {
+		end += steps.bytes;
 		TRY(ARRAY_ROOM(go->account, ret, 1));
-		ret->items[ret->count++] = (struct step){.end = end, .value = (int32_t)value};
+		ret->items[ret->count++] = (struct step){.end = end, .value = (int32_t)steps.value};
 	}
-	return count_work(go, r.failed ? 1 : (uint64_t)(r.pos - start));
+	if (steps.r.failed)
+		damaged(go);
+	return count_work(go, steps.r.failed ? 1 : (uint64_t)(steps.r.pos - start));
 }
 
 /* The value at an offset from the entry; -1 where there is none. */
@@ -311,12 +212,7 @@ static int32_t value_at(const struct steps *steps, uint64_t offset)
 
 static const char *text_at(const struct go *go, uint64_t table, uint64_t offset)
 {
-	struct reader r = at(go, table);
-
-	reader_skip(&r, offset);
-	if (reader_left(&r) > DW_TEXT_MAX)
-		r.end = r.pos + DW_TEXT_MAX + 1;
-	return reader_text(&r, NULL);
+	return pclntab_name(&go->tab, table, offset, DW_TEXT_MAX);
 }
 
 /* The unit's number of file number @p number of a function. */
@@ -328,8 +224,8 @@ static struct err *file_of(struct go *go, const struct go_function *f, int32_t n
 	*ret = UNIT_NONE;
 	if (number < 0)
 		return NULL;
-	struct reader r = at(go, go->cutab);
-	reader_skip(&r, ((uint64_t)f->cu + (uint64_t)number) * 4);
+	struct reader r = pclntab_at(&go->tab, go->tab.cutab);
+	reader_skip(&r, ((uint64_t)f->func.cu + (uint64_t)number) * 4);
 	uint32_t offset = reader_u32(&r);
 	if (r.failed || offset == UINT32_MAX)
 		return NULL;
@@ -337,7 +233,7 @@ static struct err *file_of(struct go *go, const struct go_function *f, int32_t n
 		*ret = (uint32_t)known;
 		return NULL;
 	}
-	const char *path = text_at(go, go->filetab, offset);
+	const char *path = text_at(go, go->tab.filetab, offset);
 	if (!path || !*path)
 		return NULL;
 	size_t room = out->text.cap;
@@ -372,13 +268,13 @@ static uint32_t line_of(int32_t value)
 static bool read_call(const struct go *go, const struct go_function *f, uint32_t index, const char **name_ret, uint64_t *parent_pc_ret,
 	uint32_t *start_ret)
 {
-	bool new = go->magic == magic_20;
+	bool new = go->tab.magic == PCLNTAB_MAGIC_20;
 	uint64_t name, parent, start = 0, entry = f->tree + (uint64_t)index * (new ? 16 : 20);
 
 	if (!f->has_tree || !word_at(go, entry + (new ? 4 : 12), 4, &name) || !word_at(go, entry + (new ? 8 : 16), 4, &parent) ||
 		(new && !word_at(go, entry + 12, 4, &start)) || parent > INT32_MAX)
 		return false;
-	*name_ret = text_at(go, go->names, name);
+	*name_ret = text_at(go, go->tab.names, name);
 	*parent_pc_ret = parent;
 	*start_ret = line_of((int32_t)(uint32_t)start);
 	return *name_ret && **name_ret;
@@ -491,49 +387,29 @@ static struct err *add_rows(struct go *go, const struct go_function *f)
 /* Where the inline tree is. */
 static void find_tree(const struct go *go, struct go_function *f)
 {
-	uint64_t funcdata = f->pcdata_at + 4 * (uint64_t)f->npcdata;
+	uint64_t funcdata = f->func.pcdata_at + 4 * (uint64_t)f->func.npcdata;
 
-	if (f->nfuncdata <= FUNCDATA_INLINE)
+	if (f->func.nfuncdata <= FUNCDATA_INLINE)
 		return;
-	if (go->magic == magic_16) {
-		unsigned size = go->ptr_size;
-		funcdata = ((go->vaddr + funcdata + size - 1) & ~((uint64_t)size - 1)) - go->vaddr;
-		struct reader r = at(go, funcdata);
+	if (go->tab.magic == PCLNTAB_MAGIC_16) {
+		unsigned size = go->tab.ptr_size;
+		funcdata = ((go->tab.vaddr + funcdata + size - 1) & ~((uint64_t)size - 1)) - go->tab.vaddr;
+		struct reader r = pclntab_at(&go->tab, funcdata);
 		reader_skip(&r, (uint64_t)FUNCDATA_INLINE * size);
 		f->tree = reader_uint(&r, size);
 		f->has_tree = !r.failed && f->tree != 0;
 		return;
 	}
-	struct reader r = at(go, funcdata);
+	struct reader r = pclntab_at(&go->tab, funcdata);
 	reader_skip(&r, FUNCDATA_INLINE * 4);
 	uint32_t offset = reader_u32(&r);
 	f->has_tree = !r.failed && offset != UINT32_MAX && go->has_gofunc;
 	f->tree = go->gofunc + offset;
 }
 
-/* Reads struct _func behind functab's entry; false: it is none. */
-static bool read_function(const struct go *go, uint64_t offset, struct go_function *f)
-{
-	struct reader r = at(go, go->functab);
-
-	reader_skip(&r, offset);
-	reader_skip(&r, go->magic == magic_16 ? go->ptr_size : 4);
-	f->name = reader_u32(&r);
-	reader_skip(&r, 12); /* args, deferreturn, pcsp */
-	f->pcfile = reader_u32(&r);
-	f->pcln = reader_u32(&r);
-	f->npcdata = reader_u32(&r);
-	f->cu = reader_u32(&r);
-	f->start_line = go->magic == magic_20 ? line_of((int32_t)reader_u32(&r)) : 0;
-	reader_skip(&r, 3);
-	f->nfuncdata = reader_u8(&r);
-	f->pcdata_at = reader_offset(&r);
-	return !r.failed;
-}
-
 static struct err *add_function(struct go *go, struct go_function *f)
 {
-	const char *name = text_at(go, go->names, f->name);
+	const char *name = text_at(go, go->tab.names, f->func.name);
 	struct walk_node node = {.parent = WALK_NONE, .entry_vaddr = f->low};
 	uint32_t inlined = 0;
 
@@ -541,14 +417,14 @@ static struct err *add_function(struct go *go, struct go_function *f)
 		damaged(go);
 		return NULL;
 	}
-	if (f->npcdata > PCDATA_INLINE) {
-		struct reader r = at(go, f->pcdata_at);
+	if (f->func.npcdata > PCDATA_INLINE) {
+		struct reader r = pclntab_at(&go->tab, f->func.pcdata_at);
 		reader_skip(&r, (uint64_t)PCDATA_INLINE * 4);
 		inlined = reader_u32(&r);
 	}
 	find_tree(go, f);
-	TRY(read_steps(go, f->pcln, &go->lines));
-	TRY(read_steps(go, f->pcfile, &go->sources));
+	TRY(read_steps(go, f->func.pcln, &go->lines));
+	TRY(read_steps(go, f->func.pcfile, &go->sources));
 	TRY(read_steps(go, f->has_tree ? inlined : 0, &go->inlined));
 	TRY(reset_calls(go));
 	/* What lies behind the last line is padding; a function without lines (a C one's trampoline) is whole. */
@@ -559,24 +435,19 @@ static struct err *add_function(struct go *go, struct go_function *f)
 		go->lines.items[go->lines.count++] = (struct step){.end = size, .value = -1};
 	}
 	f->high = f->low + size;
-	TRY(add_node(go, name, f->start_line, node, &f->node));
+	TRY(add_node(go, name, line_of((int32_t)f->func.start_line), node, &f->node));
 	return add_rows(go, f);
 }
 
 static struct err *read_functions(struct go *go)
 {
-	bool wide = go->magic == magic_16;
-	unsigned size = wide ? go->ptr_size : 4;
-	uint64_t base = wide ? 0 : go->text, done = 0;
-	struct reader r = at(go, go->functab);
-	uint64_t low = base + reader_uint(&r, size);
+	uint64_t done = 0;
 
-	for (uint64_t i = 0; i < go->count; i++) {
-		uint64_t offset = reader_uint(&r, size), high = base + reader_uint(&r, size);
-		struct go_function f = {.low = low, .high = high};
-		low = high;
+	for (uint64_t i = 0; i < go->tab.count; i++) {
+		struct pclntab_function function = pclntab_function(&go->tab, i);
+		struct go_function f = {.low = function.low, .high = function.high};
 		if (f.low >= f.high || f.low < done || !elffile_is_code(go->file, f.low) || !elffile_is_code(go->file, f.high - 1) ||
-			!read_function(go, offset, &f)) {
+			!pclntab_func(&go->tab, &function, &f.func)) {
 			damaged(go);
 			continue;
 		}
@@ -588,16 +459,17 @@ static struct err *read_functions(struct go *go)
 
 static struct err *read_all(struct go *go, const struct elffile_section *section)
 {
-	TRY(elffile_load(go->file, section, &go->table));
-	go->vaddr = section->vaddr;
-	TRY(read_header(go));
+	struct reader r;
+
+	TRY(elffile_load(go->file, section, &r));
+	TRY(pclntab_open(r.start, (size_t)(r.end - r.start), r.big_endian, section->vaddr, r.place, &go->tab));
 	find_module(go);
 	const struct elffile_section *text = elffile_find(go->file, ".text");
-	if (go->text == 0 && text)
-		go->text = text->vaddr;
+	if (go->tab.text == 0 && text)
+		go->tab.text = text->vaddr;
 	TRY(read_functions(go));
 	if (go->out->damaged)
-		go->out->damage = reader_error(&go->table, "%" PRIu64 " functions, tables or calls are damaged", go->out->damaged);
+		go->out->damage = reader_error(&go->tab.table, "%" PRIu64 " functions, tables or calls are damaged", go->out->damaged);
 	return NULL;
 }
 
