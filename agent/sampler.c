@@ -308,6 +308,7 @@ const char *sampler_counter_name(unsigned counter)
 		[UNWIND_END_COMPLETE] = "complete",
 		[UNWIND_END_NO_PROCESS] = "no_process",
 		[UNWIND_END_NO_MAPPING] = "no_mapping",
+		[UNWIND_END_NO_TABLE] = "no_table",
 		[UNWIND_END_NO_INFO] = "no_info",
 		[UNWIND_END_NO_REGISTER] = "no_register",
 		[UNWIND_END_READ] = "read",

@@ -112,7 +112,7 @@ static struct err *load_table(struct tables *t, const struct unwind_source *sour
 	if (!e) {
 		slot->exe.segments = elf.segments;
 		slot->exe.build_id = elf.build_id;
-		e = unwind_table_build(&elf, &t->infos, &table);
+		e = unwind_table_build(&elf, NULL, &t->infos, &table);
 	}
 	unwind_elf_deinit(&elf);
 	t->counters.build_ns += now_ns() - begin;

@@ -73,14 +73,17 @@ static __attribute__((always_inline)) inline int unwind_find_mapping(struct unwi
 	return address >= ret->start && address < ret->end ? 0 : -1;
 }
 
-/* The info number for an ELF address of an executable. */
-static __attribute__((always_inline)) inline __u32 unwind_find_info(struct unwind_run *run, __u32 exe, __u64 vaddr)
+/* The info number for an ELF address of an executable, and how many bytes before it that info began. */
+static __attribute__((always_inline)) inline __u32 unwind_find_info(struct unwind_run *run, __u32 exe, __u64 vaddr, __u32 *past_ret)
 {
 	const struct unwind_exe *e = unwind_exe_at(run, exe);
 	__u64 page = vaddr >> UNWIND_PAGE_BITS;
 
-	if (!e || page < e->page_base || page - e->page_base >= e->page_count)
+	*past_ret = 0;
+	if (!e)
 		return UNWIND_NONE;
+	if (page < e->page_base || page - e->page_base >= e->page_count)
+		return e->otherwise;
 	const struct unwind_page *p = unwind_page_at(run, e->first_page + (__u32)(page - e->page_base));
 	if (!p || p->count == 0)
 		return UNWIND_NONE;
@@ -99,6 +102,7 @@ static __attribute__((always_inline)) inline __u32 unwind_find_info(struct unwin
 	}
 	if (unwind_delta_at(run, first + low, &delta))
 		return UNWIND_NONE;
+	*past_ret = (__u32)(vaddr & UNWIND_PAGE_MASK) - delta.low;
 	return delta.info;
 }
 
@@ -122,14 +126,16 @@ static __attribute__((always_inline)) inline int unwind_end_with(struct unwind_r
 	return 1;
 }
 
-/* The canonical frame address by @info. 0, or the reason is in run->end. */
-static __attribute__((always_inline)) inline int unwind_cfa_of(struct unwind_run *run, const struct unwind_info *info, __u64 *ret)
+/* The canonical frame address by @info, @past bytes behind its beginning. 0, or the reason is in run->end. */
+static __attribute__((always_inline)) inline int unwind_cfa_of(struct unwind_run *run, const struct unwind_info *info, __u32 past, __u64 *ret)
 {
 	__u64 value = 0;
 
 	if (unwind_register(run, info->cfa_reg, &value))
 		return unwind_end_with(run, UNWIND_END_NO_REGISTER);
 	value += (__u64)(__s64)info->cfa_off;
+	if (info->merge && past >= (info->merge & UNWIND_MERGE_AT))
+		value += info->merge & UNWIND_MERGE_POP ? (__u64)-8 : 8;
 	if (info->cfa == UNWIND_CFA_PLT) {
 		if ((run->pc & 15) >= (__u64)(__u32)info->cfa_add)
 			value += 8;
@@ -158,7 +164,7 @@ static __attribute__((always_inline)) inline int unwind_saved(struct unwind_run 
 }
 
 /* Applies @info: the caller's registers. 0 to go on, 1 at the end. */
-static __attribute__((always_inline)) inline int unwind_apply(struct unwind_run *run, const struct unwind_info *info)
+static __attribute__((always_inline)) inline int unwind_apply(struct unwind_run *run, const struct unwind_info *info, __u32 past)
 {
 	__u64 cfa = 0, pc = 0, fp = run->fp;
 
@@ -166,18 +172,20 @@ static __attribute__((always_inline)) inline int unwind_apply(struct unwind_run 
 		return unwind_end_with(run, UNWIND_END_COMPLETE);
 	if (info->cfa == UNWIND_CFA_NONE)
 		return unwind_end_with(run, UNWIND_END_NO_INFO);
-	if (unwind_cfa_of(run, info, &cfa))
+	if (info->cfa == UNWIND_CFA_PENDING)
+		return unwind_end_with(run, UNWIND_END_NO_TABLE);
+	if (unwind_cfa_of(run, info, past, &cfa))
 		return 1;
 	if (unwind_saved(run, info->ra, info->ra_reg, info->ra_off, cfa, &pc))
 		return unwind_end_with(run, run->by_frame_pointer ? UNWIND_END_FRAME_POINTER : UNWIND_END_READ);
 	if (unwind_saved(run, info->fp, info->fp_reg, info->fp_off, cfa, &fp))
 		return 1;
-	/* A stack grows down, so a caller's frame is above; only a signal handler may stand on a stack of its own. */
-	if (cfa <= run->sp && !info->signal)
+	/* A stack grows down, so a caller's frame is above; only a signal handler and Go's runtime may stand on a stack of their own. */
+	if (cfa <= run->sp && !info->flags)
 		return unwind_end_with(run, run->by_frame_pointer ? UNWIND_END_FRAME_POINTER : UNWIND_END_PROGRESS);
 	run->is_leaf = 0;
-	run->is_interrupted = info->signal;
-	if (info->signal && run->signals < 255)
+	run->is_interrupted = info->flags & UNWIND_SIGNAL;
+	if (run->is_interrupted && run->signals < 255)
 		run->signals++;
 	run->pc = pc;
 	run->sp = cfa;
@@ -202,7 +210,7 @@ static __attribute__((always_inline)) inline int unwind_step(struct unwind_run *
 {
 	struct unwind_mapping mapping;
 	__u64 address = run->is_interrupted ? run->pc : run->pc - 1;
-	__u32 number = UNWIND_FRAME_POINTER;
+	__u32 number = UNWIND_FRAME_POINTER, past = 0;
 
 	if (run->frame_count >= UNWIND_FRAMES_MAX)
 		return unwind_end_with(run, UNWIND_END_FRAMES);
@@ -215,7 +223,7 @@ static __attribute__((always_inline)) inline int unwind_step(struct unwind_run *
 	}
 	__u64 vaddr = address - mapping.start + mapping.vaddr;
 	if (mapping.kind == UNWIND_MAPPING_FILE)
-		number = unwind_find_info(run, mapping.exe, vaddr);
+		number = unwind_find_info(run, mapping.exe, vaddr, &past);
 	run->by_frame_pointer = number == UNWIND_FRAME_POINTER;
 	if (run->by_frame_pointer)
 		run->frame_pointer_steps++;
@@ -223,7 +231,7 @@ static __attribute__((always_inline)) inline int unwind_step(struct unwind_run *
 	if (!info)
 		return unwind_end_with(run, UNWIND_END_NO_INFO);
 	/* Nobody called a signal trampoline: a handler returns to its first instruction. */
-	if (info->signal && !run->is_interrupted) {
+	if ((info->flags & UNWIND_SIGNAL) && !run->is_interrupted) {
 		address++;
 		vaddr++;
 	}
@@ -231,7 +239,7 @@ static __attribute__((always_inline)) inline int unwind_step(struct unwind_run *
 		unwind_report(run, (__u64)mapping.exe << UNWIND_FRAME_EXE_SHIFT | (vaddr & UNWIND_FRAME_ADDRESS_MASK));
 	else
 		unwind_report(run, address & UNWIND_FRAME_ADDRESS_MASK);
-	return unwind_apply(run, info);
+	return unwind_apply(run, info, past);
 }
 
 #endif

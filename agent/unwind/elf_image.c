@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The ELF header, the program headers, and the sections .eh_frame and .debug_frame by name. A file without section
+ * The ELF header, the program headers, and sections by name: .eh_frame, .debug_frame, .gopclntab, the PLTs, .gnu_debuglink. A file without section
  * headers (some packers strip them) still has PT_GNU_EH_FRAME: its header says where .eh_frame begins, and .eh_frame says
  * itself where it ends. Sections may be compressed (SHF_COMPRESSED; Go's .debug_frame is).
  * Source: ELF gABI 4 and 5; LSB 5.0 10.6.2.
@@ -9,6 +9,7 @@
 
 #include "base/codec.h"
 #include "base/reader.h"
+#include "fileid/pclntab.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -192,14 +193,26 @@ static Elf64_Shdr section_at(const uint8_t *bytes, uint64_t i)
 	return section;
 }
 
-static struct err *read_sections(const struct unwind_source *source, const Elf64_Ehdr *header, struct unwind_elf *elf)
-{
-	CLEANUP(freep) uint8_t *bytes = NULL;
-	CLEANUP(freep) uint8_t *names = NULL;
+/* The section headers, and what is looked for by name. */
+struct sections {
+	const struct unwind_source *source;
+	uint8_t *headers, *names;
+	uint64_t count, names_len;
+};
 
+static void sections_deinit(struct sections *sections)
+{
+	free(sections->headers);
+	free(sections->names);
+}
+
+static struct err *open_sections(const struct unwind_source *source, const Elf64_Ehdr *header, struct sections *ret)
+{
+	Elf64_Shdr zero = {0};
+
+	ret->source = source;
 	if (header->e_shoff == 0 || header->e_shentsize != sizeof(Elf64_Shdr))
 		return NULL;
-	Elf64_Shdr zero = {0};
 	TRY(source_read(source, header->e_shoff, &zero, sizeof(zero)));
 	uint64_t count = header->e_shnum ? header->e_shnum : zero.sh_size;
 	uint64_t name_index = header->e_shstrndx == SHN_XINDEX ? zero.sh_link : header->e_shstrndx;
@@ -207,41 +220,139 @@ static struct err *read_sections(const struct unwind_source *source, const Elf64
 		return err_new(ERR_LIMIT, "%s: %llu sections", source->name, (unsigned long long)count);
 	if (name_index >= count)
 		return NULL;
-	TRY(source_alloc(source, header->e_shoff, count * sizeof(Elf64_Shdr), UINT32_MAX, &bytes));
-	Elf64_Shdr name_section = section_at(bytes, name_index);
-	TRY(source_alloc(source, name_section.sh_offset, name_section.sh_size, UNWIND_NAMES_MAX, &names));
-	for (uint64_t i = 0; i < count; i++) {
-		Elf64_Shdr section = section_at(bytes, i);
-		struct reader r = reader_init(names, name_section.sh_size, false, source->name);
-		reader_seek(&r, section.sh_name);
-		const char *name = reader_text(&r, NULL);
-		if (!name || section.sh_type == SHT_NOBITS)
-			continue;
-		if (strcmp(name, ".eh_frame") == 0)
-			TRY(read_section(source, &section, &elf->eh_frame));
-		else if (strcmp(name, ".debug_frame") == 0)
-			TRY(read_section(source, &section, &elf->debug_frame));
-	}
+	TRY(source_alloc(source, header->e_shoff, count * sizeof(Elf64_Shdr), UINT32_MAX, &ret->headers));
+	Elf64_Shdr name_section = section_at(ret->headers, name_index);
+	TRY(source_alloc(source, name_section.sh_offset, name_section.sh_size, UNWIND_NAMES_MAX, &ret->names));
+	ret->names_len = name_section.sh_size;
+	ret->count = count;
 	return NULL;
 }
 
-static struct err *read_all(const struct unwind_source *source, struct unwind_elf *elf)
+static const char *section_name(const struct sections *sections, const Elf64_Shdr *section)
+{
+	struct reader r = reader_init(sections->names, sections->names_len, false, "");
+
+	reader_seek(&r, section->sh_name);
+	const char *name = reader_text(&r, NULL);
+	return name ? name : "";
+}
+
+/** The last section of that name that has bytes. */
+static bool find_section(const struct sections *sections, const char *name, Elf64_Shdr *ret)
+{
+	for (uint64_t i = sections->count; i-- > 0;) {
+		*ret = section_at(sections->headers, i);
+		if (ret->sh_type != SHT_NOBITS && strcmp(section_name(sections, ret), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static struct err *read_named(const struct sections *sections, const char *name, struct unwind_section *ret)
+{
+	Elf64_Shdr section;
+
+	return find_section(sections, name, &section) ? read_section(sections->source, &section, ret) : NULL;
+}
+
+static void find_plts(const struct sections *sections, struct unwind_elf *elf)
+{
+	static const char *const names[UNWIND_PLTS_MAX] = {".plt", ".plt.got", ".plt.sec", ".iplt"};
+	Elf64_Shdr section;
+
+	for (size_t i = 0; i < UNWIND_PLTS_MAX; i++)
+		if (find_section(sections, names[i], &section) && section.sh_addr && section.sh_size && section.sh_size < UINT32_MAX &&
+			section.sh_addr < UINT64_MAX - UINT32_MAX)
+			elf->plts[elf->plt_count++] = (struct unwind_plt){section.sh_addr, section.sh_addr + section.sh_size, i == 0};
+}
+
+static struct err *read_debuglink(const struct sections *sections, struct unwind_elf *elf)
+{
+	struct unwind_section link = {0};
+
+	TRY(read_named(sections, ".gnu_debuglink", &link));
+	size_t len = link.bytes ? strnlen((const char *)link.bytes, link.len) : 0;
+	if (len > 0 && len < link.len && len < sizeof(elf->debuglink) && !memchr(link.bytes, '/', len))
+		memcpy(elf->debuglink, link.bytes, len + 1);
+	free(link.bytes);
+	return NULL;
+}
+
+/** moduledata's text start from one section; 0: not there. */
+static struct err *go_text_in(const struct sections *sections, const Elf64_Shdr *section, const struct pclntab *tab, uint64_t *ret)
+{
+	bool is_data = section->sh_type == SHT_PROGBITS && (section->sh_flags & SHF_WRITE);
+	struct unwind_section data = {0};
+	uint64_t module = 0;
+
+	if ((!is_data && section->sh_type != SHT_RELA) || !(section->sh_flags & SHF_ALLOC) || section->sh_size > UNWIND_GO_DATA_MAX)
+		return NULL;
+	TRY(read_section(sections->source, section, &data));
+	uint64_t place = (uint64_t)PCLNTAB_MODULE_TEXT * tab->ptr_size;
+	if (!is_data && pclntab_module_in_relocations(tab, data.bytes, data.len, &module)) {
+		*ret = pclntab_relocated_word(tab, data.bytes, data.len, module + place);
+	} else if (is_data && pclntab_module_in_data(tab, data.bytes, data.len, data.vaddr, &module)) {
+		struct reader r = reader_init(data.bytes, data.len, false, "");
+		reader_seek(&r, module - data.vaddr + place);
+		*ret = reader_u64(&r);
+	}
+	free(data.bytes);
+	return NULL;
+}
+
+/** .gopclntab, and where its addresses count from when it does not say. */
+static struct err *read_go(const struct sections *sections, struct unwind_elf *elf)
+{
+	struct pclntab tab;
+	Elf64_Shdr section;
+
+	TRY(read_named(sections, ".gopclntab", &elf->gopclntab));
+	if (!elf->gopclntab.bytes)
+		TRY(read_named(sections, ".data.rel.ro.gopclntab", &elf->gopclntab));
+	if (!elf->gopclntab.bytes)
+		return NULL;
+	TRY(pclntab_open(elf->gopclntab.bytes, elf->gopclntab.len, false, elf->gopclntab.vaddr, elf->name, &tab));
+	if (tab.magic == PCLNTAB_MAGIC_16 || tab.text)
+		return NULL;
+	for (uint64_t i = 1; i < sections->count && elf->go_text == 0; i++) {
+		section = section_at(sections->headers, i);
+		TRY(go_text_in(sections, &section, &tab, &elf->go_text));
+	}
+	if (elf->go_text == 0 && find_section(sections, ".text", &section))
+		elf->go_text = section.sh_addr;
+	return NULL;
+}
+
+static struct err *read_rest(const struct unwind_source *source, const Elf64_Ehdr *header, const Elf64_Phdr *eh_frame_header, struct unwind_elf *elf)
+{
+	CLEANUP(sections_deinit) struct sections sections = {0};
+
+	TRY(open_sections(source, header, &sections));
+	TRY(read_named(&sections, ".eh_frame", &elf->eh_frame));
+	TRY(read_go(&sections, elf));
+	if (!elf->gopclntab.bytes) /* Go's .debug_frame says the same once more */
+		TRY(read_named(&sections, ".debug_frame", &elf->debug_frame));
+	find_plts(&sections, elf);
+	TRY(read_debuglink(&sections, elf));
+	if (!elf->eh_frame.bytes && eh_frame_header->p_type == PT_GNU_EH_FRAME)
+		TRY(read_eh_frame_header(source, eh_frame_header, elf));
+	return NULL;
+}
+
+static struct err *read_all(const struct unwind_source *source, bool head_only, struct unwind_elf *elf)
 {
 	Elf64_Ehdr header;
 	Elf64_Phdr eh_frame_header = {0};
 
 	TRY(read_header(source, &header));
 	TRY(read_segments(source, &header, elf, &eh_frame_header));
-	TRY(read_sections(source, &header, elf));
-	if (!elf->eh_frame.bytes && eh_frame_header.p_type == PT_GNU_EH_FRAME)
-		TRY(read_eh_frame_header(source, &eh_frame_header, elf));
-	return NULL;
+	return head_only ? NULL : read_rest(source, &header, &eh_frame_header, elf);
 }
 
-struct err *unwind_elf_read(const struct unwind_source *source, struct unwind_elf *ret)
+static struct err *read_elf(const struct unwind_source *source, bool head_only, struct unwind_elf *ret)
 {
 	struct unwind_elf elf = {.name = source->name};
-	struct err *e = read_all(source, &elf);
+	struct err *e = read_all(source, head_only, &elf);
 
 	if (e) {
 		unwind_elf_deinit(&elf);
@@ -251,9 +362,20 @@ struct err *unwind_elf_read(const struct unwind_source *source, struct unwind_el
 	return NULL;
 }
 
+struct err *unwind_elf_read_head(const struct unwind_source *source, struct unwind_elf *ret)
+{
+	return read_elf(source, true, ret);
+}
+
+struct err *unwind_elf_read(const struct unwind_source *source, struct unwind_elf *ret)
+{
+	return read_elf(source, false, ret);
+}
+
 void unwind_elf_deinit(struct unwind_elf *elf)
 {
 	free(elf->eh_frame.bytes);
 	free(elf->debug_frame.bytes);
-	elf->eh_frame = elf->debug_frame = (struct unwind_section){0};
+	free(elf->gopclntab.bytes);
+	elf->eh_frame = elf->debug_frame = elf->gopclntab = (struct unwind_section){0};
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the agent needs of an executable: its call frame sections, where its segments are, its build ID. Read with pread
- * into memory of our own, so that a file that is cut or replaced meanwhile gives an error and not a SIGBUS.
+ * What the agent needs of an executable. The head is where its segments are and its build ID: a few hundred bytes, which the
+ * agent reads itself. The rest is what unwinding is made from, for cairn-unwind. Read with pread into memory of our own, so that
+ * a file that is cut or replaced meanwhile gives an error and not a SIGBUS.
  */
 #ifndef CAIRN_AGENT_UNWIND_ELF_IMAGE_H
 #define CAIRN_AGENT_UNWIND_ELF_IMAGE_H
@@ -20,6 +21,10 @@ enum {
 	UNWIND_NAMES_MAX = 8 << 20, /* bytes of the section name table */
 	UNWIND_PROGRAM_HEADERS_MAX = 512,
 	UNWIND_NOTE_MAX = 1 << 16,
+	UNWIND_PLTS_MAX = 4,
+	UNWIND_PLT_PUSHED = 11, /* bytes of a lazy PLT entry behind which it has pushed its number */
+	UNWIND_DEBUGLINK_MAX = 256,
+	UNWIND_GO_DATA_MAX = 64 << 20, /* bytes of a section that is searched for moduledata */
 };
 
 /* A file, or an image in memory (vDSO). Borrowed. */
@@ -36,18 +41,31 @@ struct unwind_section {
 	uint64_t vaddr;
 };
 
+struct unwind_plt {
+	uint64_t low, high;
+	bool is_lazy; /* its entries push a number */
+};
+
 struct unwind_elf {
 	const char *name; /* borrowed from the source */
+	/* The head. */
 	struct load_segments segments;
 	struct build_id build_id;
-	struct unwind_section eh_frame, debug_frame;
+	/* The rest. */
+	struct unwind_section eh_frame, debug_frame, gopclntab;
+	uint64_t go_text; /* .gopclntab's text start, where its header has none; 0: not known */
+	struct unwind_plt plts[UNWIND_PLTS_MAX];
+	size_t plt_count;
+	char debuglink[UNWIND_DEBUGLINK_MAX]; /* "": none */
 };
 
 /**
- * Reads a little-endian ELF64 file for x86-64.
+ * Reads the head of a little-endian ELF64 file for x86-64.
  * @return NULL; ERR_FORMAT: not ELF, or damaged; ERR_UNSUPPORTED: another class or machine (x32 and 32-bit too), by name;
- *         ERR_LIMIT; ERR_OS; ERR_NOMEM. Any thread. Reads the headers and the call frame sections only.
+ *         ERR_LIMIT; ERR_OS; ERR_NOMEM. Any thread. Reads ELF header, program headers and notes.
  */
+struct err *unwind_elf_read_head(const struct unwind_source *source, struct unwind_elf *ret) MUST_USE;
+/** Reads head and rest; errors as unwind_elf_read_head. */
 struct err *unwind_elf_read(const struct unwind_source *source, struct unwind_elf *ret) MUST_USE;
 void unwind_elf_deinit(struct unwind_elf *elf);
 

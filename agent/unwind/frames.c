@@ -272,10 +272,10 @@ static bool info_of(const struct machine *m, struct unwind_info *ret)
 {
 	const struct state *s = &m->state;
 
-	*ret = (struct unwind_info){.signal = m->cie->is_signal};
+	*ret = (struct unwind_info){.flags = m->cie->is_signal ? UNWIND_SIGNAL : 0};
 	if (s->ra.kind == UNWIND_RULE_UNDEFINED && !s->ra.unsupported) {
 		ret->cfa = UNWIND_CFA_STOP;
-		ret->signal = 0;
+		ret->flags = 0;
 		return true;
 	}
 	if (s->cfa == UNWIND_CFA_NONE || s->cfa_unsupported || s->fp.unsupported || s->ra.unsupported || !fits_s32(s->cfa_off) ||

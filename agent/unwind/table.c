@@ -3,11 +3,12 @@
  * Rows become points: at `low` an info begins, at the end of a function nothing is known. Points are sorted; of several at
  * one address the last row read counts, and an end never covers a beginning. A gap of at most UNWIND_PADDING_MAX bytes is
  * padding between functions: its end point is dropped, so that neighbours with equal infos (most functions begin with
- * CFA = rsp + 8) become one delta. What is left is cut into pages of 64 KiB; a page that begins inside a delta gets a copy
- * of it at low 0.
+ * CFA = rsp + 8) become one delta. A push or pop that is one or two bytes behind a point is merged into it (types.h). What is
+ * left is cut into pages of 64 KiB; a page that begins inside a delta gets a copy of it at low 0.
  */
 #include "agent/unwind/table.h"
 
+#include "agent/unwind/go_rows.h"
 #include "base/digest.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct point {
 	uint64_t vaddr;
 	uint32_t order; /* of rows: later ones win */
 	uint16_t info;
+	uint16_t last; /* info that holds at its end: another one when a push or pop was merged into it */
 	bool is_end;
 };
 
@@ -34,6 +36,7 @@ struct err *unwind_infos_init(struct unwind_infos *ret)
 	ret->items = calloc(UNWIND_INFOS_MAX, sizeof(*ret->items));
 	if (!ret->items)
 		return err_nomem();
+	ret->items[UNWIND_PENDING] = (struct unwind_info){.cfa = UNWIND_CFA_PENDING};
 	ret->items[UNWIND_STOP] = (struct unwind_info){.cfa = UNWIND_CFA_STOP};
 	ret->items[UNWIND_FRAME_POINTER] = (struct unwind_info){.cfa = UNWIND_CFA_REG, .cfa_reg = UNWIND_REG_RBP, .cfa_off = 16,
 		.fp = UNWIND_RULE_CFA, .fp_off = -16, .ra = UNWIND_RULE_CFA, .ra_off = -8};
@@ -82,7 +85,7 @@ static struct err *add_point(struct builder *b, uint64_t vaddr, uint16_t info, b
 		b->points = points;
 		b->cap = cap;
 	}
-	b->points[b->count] = (struct point){.vaddr = vaddr, .order = (uint32_t)b->count, .info = info, .is_end = is_end};
+	b->points[b->count] = (struct point){.vaddr = vaddr, .order = (uint32_t)b->count, .info = info, .last = info, .is_end = is_end};
 	b->count++;
 	return NULL;
 }
@@ -142,6 +145,43 @@ static void reduce(struct builder *b)
 	b->count = kept;
 }
 
+/** What @p a becomes when @p b is merged into it. False: it cannot be said so. */
+static bool merged_info(const struct unwind_info *a, const struct unwind_info *b, uint64_t distance, struct unwind_info *ret)
+{
+	int32_t change = b->cfa_off - a->cfa_off;
+
+	*ret = *b;
+	ret->cfa_off = a->cfa_off;
+	if (distance > UNWIND_MERGE_MAX || a->cfa != UNWIND_CFA_REG || a->merge || (change != 8 && change != -8) || memcmp(ret, a, sizeof(*a)) != 0)
+		return false;
+	ret->merge = (uint8_t)(distance | (change < 0 ? UNWIND_MERGE_POP : 0));
+	return true;
+}
+
+static struct err *merge(struct builder *b)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < b->count; i++) {
+		struct point p = b->points[i];
+		const struct point *next = i + 1 < b->count ? &b->points[i + 1] : NULL;
+		struct unwind_info info;
+		if (next && p.vaddr >> UNWIND_PAGE_BITS == next->vaddr >> UNWIND_PAGE_BITS &&
+			merged_info(&b->infos->items[p.info], &b->infos->items[next->info], next->vaddr - p.vaddr, &info)) {
+			uint16_t number = UNWIND_NONE;
+			TRY(unwind_infos_number(b->infos, &info, &number));
+			if (number != UNWIND_NONE) {
+				p.info = number;
+				p.last = next->info;
+				i++;
+			}
+		}
+		b->points[kept++] = p;
+	}
+	b->count = kept;
+	return NULL;
+}
+
 /** One page: the deltas of points [i, end) that lie in it. Returns the first point of the next page. */
 static size_t fill_page(const struct builder *b, size_t i, uint64_t page, struct unwind_table *table)
 {
@@ -149,7 +189,7 @@ static size_t fill_page(const struct builder *b, size_t i, uint64_t page, struct
 
 	at->first = table->delta_count;
 	bool starts_inside = i == b->count || b->points[i].vaddr != page << UNWIND_PAGE_BITS;
-	uint16_t before = i > 0 ? b->points[i - 1].info : UNWIND_NONE;
+	uint16_t before = i > 0 ? b->points[i - 1].last : UNWIND_NONE;
 	if (starts_inside)
 		table->deltas[table->delta_count++] = (struct unwind_delta){.low = 0, .info = before};
 	for (; i < b->count && b->points[i].vaddr >> UNWIND_PAGE_BITS == page; i++)
@@ -199,20 +239,59 @@ static struct err *parse_section(const struct unwind_section *section, bool is_d
 	return NULL;
 }
 
-static struct err *build(const struct unwind_elf *elf, struct builder *b, struct unwind_table *table)
+/** Linkers other than ld write no call frame information for the PLT. Rows come first: those of a section that has some win. */
+static struct err *add_plts(const struct unwind_elf *elf, struct builder *b)
 {
-	TRY(parse_section(&elf->eh_frame, false, b, &table->counts));
-	if (table->counts.fdes < UNWIND_DEBUG_FRAME_FDES)
-		TRY(parse_section(&elf->debug_frame, true, b, &table->counts));
+	for (size_t i = 0; i < elf->plt_count; i++) {
+		const struct unwind_plt *plt = &elf->plts[i];
+		struct frames_row row = {.low = plt->low, .high = plt->high,
+			.info = {.cfa = plt->is_lazy ? UNWIND_CFA_PLT : UNWIND_CFA_REG, .cfa_reg = UNWIND_REG_RSP, .cfa_off = 8,
+				.cfa_add = plt->is_lazy ? UNWIND_PLT_PUSHED : 0, .ra = UNWIND_RULE_CFA, .ra_off = -8}};
+		TRY(take_row(b, &row));
+		TRY(end_function(b));
+		b->has_row = false;
+	}
+	return NULL;
+}
+
+static struct err *add_go(const struct unwind_elf *elf, struct builder *b, struct frames_counts *counts)
+{
+	struct pclntab tab;
+
+	if (!elf->gopclntab.bytes)
+		return NULL;
+	TRY(pclntab_open(elf->gopclntab.bytes, elf->gopclntab.len, false, elf->gopclntab.vaddr, ".gopclntab", &tab));
+	if (elf->go_text)
+		tab.text = elf->go_text;
+	TRY(go_rows(&tab, take_row, b, counts));
+	TRY(end_function(b));
+	b->has_row = false;
+	return NULL;
+}
+
+static struct err *build(const struct unwind_elf *elf, const struct unwind_elf *debug, struct builder *b, struct unwind_table *table)
+{
+	struct frames_counts *counts = &table->counts;
+
+	TRY(add_plts(elf, b));
+	TRY(parse_section(&elf->eh_frame, false, b, counts));
+	TRY(add_go(elf, b, counts));
+	if (counts->fdes < UNWIND_DEBUG_FRAME_FDES)
+		TRY(parse_section(&elf->debug_frame, true, b, counts));
+	if (debug && counts->fdes < UNWIND_DEBUG_FRAME_FDES)
+		TRY(parse_section(&debug->debug_frame, true, b, counts));
+	if (counts->fdes == 0) /* a PLT alone is not worth a table */
+		return NULL;
 	reduce(b);
+	TRY(merge(b));
 	return fill(b, table);
 }
 
-struct err *unwind_table_build(const struct unwind_elf *elf, struct unwind_infos *infos, struct unwind_table *ret)
+struct err *unwind_table_build(const struct unwind_elf *elf, const struct unwind_elf *debug, struct unwind_infos *infos, struct unwind_table *ret)
 {
 	struct unwind_table table = {0};
 	struct builder b = {.infos = infos};
-	struct err *e = build(elf, &b, &table);
+	struct err *e = build(elf, debug, &b, &table);
 
 	free(b.points);
 	if (e) {
@@ -231,12 +310,13 @@ void unwind_table_deinit(struct unwind_table *table)
 	table->pages = NULL;
 }
 
-uint16_t unwind_table_lookup(const struct unwind_table *table, uint64_t vaddr)
+void unwind_table_lookup(const struct unwind_table *table, const struct unwind_infos *infos, uint64_t vaddr, struct unwind_info *ret)
 {
 	uint64_t page = vaddr >> UNWIND_PAGE_BITS;
 
+	*ret = infos->items[UNWIND_NONE];
 	if (page < table->page_base || page - table->page_base >= table->page_count)
-		return UNWIND_NONE;
+		return;
 	const struct unwind_page *at = &table->pages[page - table->page_base];
 	uint32_t low = 0, high = at->count;
 	while (high - low > 1) {
@@ -246,5 +326,11 @@ uint16_t unwind_table_lookup(const struct unwind_table *table, uint64_t vaddr)
 		else
 			high = middle;
 	}
-	return at->count > 0 ? table->deltas[at->first + low].info : UNWIND_NONE;
+	if (at->count == 0)
+		return;
+	const struct unwind_delta *delta = &table->deltas[at->first + low];
+	*ret = infos->items[delta->info];
+	if (ret->merge && (vaddr & UNWIND_PAGE_MASK) - delta->low >= (ret->merge & UNWIND_MERGE_AT))
+		ret->cfa_off += ret->merge & UNWIND_MERGE_POP ? -8 : 8;
+	ret->merge = 0;
 }

@@ -45,13 +45,15 @@ struct unwind_table {
 };
 
 /**
- * The table of an executable. No call frame information at all is no error: delta_count is 0.
+ * The table of an executable: .eh_frame, .gopclntab, and when these say nothing (UNWIND_DEBUG_FRAME_FDES) .debug_frame. No call
+ * frame information at all is no error: delta_count is 0.
+ * @param debug  its separate debug file, or NULL
  * @return NULL; ERR_FORMAT: the entry chain is damaged; ERR_LIMIT; ERR_NOMEM. One thread at a time (for @p infos). O(rows log rows).
  */
-struct err *unwind_table_build(const struct unwind_elf *elf, struct unwind_infos *infos, struct unwind_table *ret) MUST_USE;
+struct err *unwind_table_build(const struct unwind_elf *elf, const struct unwind_elf *debug, struct unwind_infos *infos, struct unwind_table *ret) MUST_USE;
 void unwind_table_deinit(struct unwind_table *table);
 
-/** The info number for an ELF address; UNWIND_NONE outside. O(log deltas of a page). */
-uint16_t unwind_table_lookup(const struct unwind_table *table, uint64_t vaddr);
+/** What holds at an ELF address, a merged push or pop applied; UNWIND_CFA_NONE outside. O(log deltas of a page). */
+void unwind_table_lookup(const struct unwind_table *table, const struct unwind_infos *infos, uint64_t vaddr, struct unwind_info *ret);
 
 #endif

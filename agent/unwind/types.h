@@ -37,7 +37,8 @@ enum unwind_command {
 	UNWIND_NONE = 0,	  /* nothing is known here: padding, data, code without call frame information */
 	UNWIND_STOP = 1,	  /* the outermost frame: there is no caller */
 	UNWIND_FRAME_POINTER = 2, /* push rbp; mov rbp, rsp holds: nothing better is known */
-	UNWIND_COMMANDS = 3,
+	UNWIND_PENDING = 3,	  /* the executable's table is being made */
+	UNWIND_COMMANDS = 4,
 };
 
 enum unwind_cfa {
@@ -45,6 +46,7 @@ enum unwind_cfa {
 	UNWIND_CFA_STOP,
 	UNWIND_CFA_REG,	  /* reg + cfa_off */
 	UNWIND_CFA_DEREF, /* *(reg + cfa_off) + cfa_add: realigned stacks, signal frames */
+	UNWIND_CFA_PENDING,
 	UNWIND_CFA_PLT,	  /* rsp + cfa_off + ((rip & 15) >= cfa_add ? 8 : 0): ld's expression for lazy PLT entries */
 };
 
@@ -55,6 +57,17 @@ enum unwind_rule {
 	UNWIND_RULE_UNDEFINED, /* of the return address: the outermost frame */
 };
 
+enum unwind_flag {
+	UNWIND_SIGNAL = 1, /* the caller was interrupted, it made no call; its stack may be another one */
+	UNWIND_SWITCH = 2, /* the caller's stack may be another one: Go's system stack */
+};
+
+/*
+ * A push or pop in the middle of an info is no delta of its own: UNWIND_MERGE_AT bytes after the delta's address the CFA is
+ * 8 bytes further from its register (or nearer, with UNWIND_MERGE_POP).
+ */
+enum unwind_merge { UNWIND_MERGE_AT = 0x7f, UNWIND_MERGE_POP = 0x80, UNWIND_MERGE_MAX = 2 };
+
 struct unwind_info {
 	__u8 cfa;     /* enum unwind_cfa */
 	__u8 cfa_reg; /* under UNWIND_REGS */
@@ -62,8 +75,8 @@ struct unwind_info {
 	__u8 fp_reg;
 	__u8 ra; /* enum unwind_rule for the return address */
 	__u8 ra_reg;
-	__u8 signal; /* 1: the caller was interrupted, it made no call */
-	__u8 reserved;
+	__u8 flags; /* enum unwind_flag */
+	__u8 merge; /* enum unwind_merge; 0: none */
 	__s32 cfa_off, cfa_add, fp_off, ra_off;
 };
 _Static_assert(sizeof(struct unwind_info) == 24, "layout shared with BPF");
@@ -81,11 +94,14 @@ struct unwind_page {
 struct unwind_exe {
 	__u64 page_base; /* ELF address of the first page >> UNWIND_PAGE_BITS */
 	__u32 first_page, page_count;
+	__u32 otherwise; /* the info of addresses that no page covers */
+	__u32 reserved;
 };
+_Static_assert(sizeof(struct unwind_exe) == 24, "layout shared with BPF");
 
 enum unwind_mapping_kind {
 	UNWIND_MAPPING_FILE = 1, /* exe says how */
-	UNWIND_MAPPING_FRAME_POINTER, /* no file, or one without call frame information: JIT code */
+	UNWIND_MAPPING_FRAME_POINTER, /* no file: JIT code */
 };
 
 struct unwind_mapping {
@@ -101,6 +117,7 @@ enum unwind_end {
 	UNWIND_END_COMPLETE,	/* the outermost frame was reached */
 	UNWIND_END_NO_PROCESS,	/* its mappings are not known yet */
 	UNWIND_END_NO_MAPPING,	/* the address lies in no known mapping */
+	UNWIND_END_NO_TABLE,	/* the executable's table is being made */
 	UNWIND_END_NO_INFO,	/* no call frame information for the address */
 	UNWIND_END_NO_REGISTER, /* the CFA is counted from a register that is not known in this frame */
 	UNWIND_END_READ,	/* the stack could not be read */

@@ -141,7 +141,7 @@ Test(frames_parse, the_augmentation_s_marks_signal_frames)
 	put_cie(&w, "zRS", 4);
 	put_fde(&w, NULL, 0);
 	cr_assert_null(parse(&w, &rows, &counts));
-	cr_assert_eq(rows.items[0].info.signal, 1);
+	cr_assert_eq(rows.items[0].info.flags, UNWIND_SIGNAL);
 }
 
 struct unsupported {
@@ -314,9 +314,11 @@ Test(unwind_table_build, no_call_frame_information_is_an_empty_table)
 	struct unwind_table table;
 	struct unwind_elf elf = {.name = "a.out"};
 	cr_assert_null(unwind_infos_init(&infos));
-	cr_assert_null(unwind_table_build(&elf, &infos, &table));
+	cr_assert_null(unwind_table_build(&elf, NULL, &infos, &table));
 	cr_assert_eq(table.delta_count, 0u);
-	cr_assert_eq(unwind_table_lookup(&table, FUNCTION), UNWIND_NONE);
+	struct unwind_info info = {.cfa = UNWIND_CFA_STOP};
+	unwind_table_lookup(&table, &infos, FUNCTION, &info);
+	cr_assert_eq(info.cfa, UNWIND_CFA_NONE);
 	unwind_table_deinit(&table);
 	unwind_infos_deinit(&infos);
 }
@@ -333,7 +335,7 @@ Test(unwind_table_build, functions_too_far_apart_are_a_limit)
 	memcpy(w.bytes + second + 8, &(uint64_t){FUNCTION + ((uint64_t)UNWIND_TABLE_PAGES_MAX << UNWIND_PAGE_BITS)}, 8);
 	struct unwind_elf elf = {.name = "a.out", .eh_frame = {.bytes = w.bytes, .len = w.len, .vaddr = BASE}};
 	cr_assert_null(unwind_infos_init(&infos));
-	struct err *e = unwind_table_build(&elf, &infos, &table);
+	struct err *e = unwind_table_build(&elf, NULL, &infos, &table);
 	cr_assert_not_null(e);
 	cr_assert_eq(err_code(e), ERR_LIMIT);
 	err_free(e);

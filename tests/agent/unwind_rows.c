@@ -56,14 +56,16 @@ static struct err *print_row(void *context, const struct frames_row *row)
 static struct err *compare_row(void *context, const struct frames_row *row)
 {
 	struct check *check = context;
-	uint16_t number = 0;
+	struct unwind_info first, last;
 
-	TRY(unwind_infos_number(check->infos, &row->info, &number));
 	if (row->low == 0)
 		return NULL;
 	check->rows++;
-	if (unwind_table_lookup(check->table, row->low) != number || unwind_table_lookup(check->table, row->high - 1) != number)
-		check->different++;
+	unwind_table_lookup(check->table, check->infos, row->low, &first);
+	unwind_table_lookup(check->table, check->infos, row->high - 1, &last);
+	bool equal = row->info.cfa == UNWIND_CFA_STOP ? first.cfa == UNWIND_CFA_STOP && last.cfa == UNWIND_CFA_STOP
+						      : memcmp(&first, &row->info, sizeof(first)) == 0 && memcmp(&last, &row->info, sizeof(last)) == 0;
+	check->different += !equal;
 	return NULL;
 }
 
@@ -90,7 +92,7 @@ static struct err *compare(const struct unwind_elf *elf)
 	struct unwind_table table;
 
 	TRY(unwind_infos_init(&infos));
-	struct err *e = unwind_table_build(elf, &infos, &table);
+	struct err *e = unwind_table_build(elf, NULL, &infos, &table);
 	if (e) {
 		unwind_infos_deinit(&infos);
 		return e;
