@@ -3,9 +3,7 @@
  * One worker from start to end.
  *
  *   descriptors   0 /dev/null, 1 our pipe for frames, 2 our pipe for last words, 3.. the inputs, then the scratch file.
- *                 All are moved above SPAWN_FD_ABOVE first, so that no dup2 onto 3.. can overwrite one that comes later.
- *   starting      posix_spawn: the daemon has threads, locks and gigabytes mapped; a fork would copy its page tables and run
- *                 handlers. Signals are unblocked and set to default, the environment is empty but for the sanitizers' options.
+ *   starting      sandbox/launch.h: posix_spawn, since the daemon has threads, locks and gigabytes mapped.
  *   running       one poll loop on both pipes, stop_fd and the deadline. Frames are decoded as they come. Last words are
  *                 kept up to LAST_WORDS_MAX, so that a worker that floods its standard error only waits for us.
  *   ending        the pipe's end, or a kill by us; then waitid, whose status decides together with the decoder what
@@ -15,12 +13,13 @@
  */
 #include "ingest/spawn.h"
 
+#include "sandbox/launch.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -29,13 +28,11 @@
 #include <unistd.h>
 
 enum {
-	SPAWN_FD_ABOVE = 64,
 	LAST_WORDS_MAX = 4096,
 	READ_BYTES = 256 * 1024,
 	GRACE_MS = 2000,
 	ARGUMENTS_MAX = 16,
 	ARGUMENT_SIZE = 40,
-	ENVIRONMENT_MAX = 8,
 };
 
 const char *spawn_outcome_name(enum spawn_outcome outcome)
@@ -116,117 +113,29 @@ static void make_arguments(const struct spawn_request *request, struct arguments
 	ret->list[ret->count] = NULL;
 }
 
-static void make_environment(char *list[ENVIRONMENT_MAX + 1])
+_Static_assert(PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX + 1 <= LAUNCH_FDS_MAX, "all descriptors of a worker can be given");
+
+static struct err *start(struct run *run, int output_fd, int words_fd)
 {
-	static const char *const kept[] = {"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS="};
-	size_t count = 0;
-
-	for (char **entry = environ; entry && *entry; entry++)
-		for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-			if (count < ENVIRONMENT_MAX && strncmp(*entry, kept[i], strlen(kept[i])) == 0)
-				list[count++] = *entry;
-	list[count] = NULL;
-}
-
-/* The child's descriptors in order, each once more above SPAWN_FD_ABOVE. */
-struct descriptors {
-	int fds[PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX + 1];
-	size_t count;
-};
-
-static void descriptors_close(struct descriptors *descriptors)
-{
-	for (size_t i = 0; i < descriptors->count; i++)
-		(void)close(descriptors->fds[i]);
-	descriptors->count = 0;
-}
-
-static struct err *add_descriptor(struct descriptors *descriptors, int fd)
-{
-	int moved = fcntl(fd, F_DUPFD_CLOEXEC, SPAWN_FD_ABOVE);
-
-	if (moved < 0)
-		return err_os(errno, "duplicate a descriptor for cairn-worker");
-	descriptors->fds[descriptors->count++] = moved;
-	return NULL;
-}
-
-static struct err *collect_descriptors(const struct spawn_request *request, int output_fd, int words_fd, struct descriptors *ret)
-{
+	const struct spawn_request *request = run->request;
 	CLEANUP(closep) int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int fds[PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX + 1] = {null_fd, output_fd, words_fd};
+	size_t count = PROTOCOL_FD_INPUT;
+	struct arguments arguments;
 
 	if (null_fd < 0)
 		return err_os(errno, "open /dev/null");
-	TRY(add_descriptor(ret, null_fd));
-	TRY(add_descriptor(ret, output_fd));
-	TRY(add_descriptor(ret, words_fd));
 	for (size_t i = 0; i < request->input_count; i++)
-		TRY(add_descriptor(ret, request->inputs[i].fd));
+		fds[count++] = request->inputs[i].fd;
 	if (request->scratch_fd >= 0)
-		TRY(add_descriptor(ret, request->scratch_fd));
-	return NULL;
-}
-
-static int set_attributes(posix_spawnattr_t *attributes)
-{
-	sigset_t none, all;
-
-	(void)sigemptyset(&none);
-	(void)sigfillset(&all);
-	int error = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-	if (!error)
-		error = posix_spawnattr_setsigmask(attributes, &none);
-	if (!error)
-		error = posix_spawnattr_setsigdefault(attributes, &all);
-	if (!error)
-		error = posix_spawnattr_setpgroup(attributes, 0); /* a Ctrl-C at the terminal is cairnd's to handle */
-	return error;
-}
-
-static int add_actions(posix_spawn_file_actions_t *actions, const struct descriptors *descriptors)
-{
-	int error = 0;
-
-	for (size_t i = 0; !error && i < descriptors->count; i++)
-		error = posix_spawn_file_actions_adddup2(actions, descriptors->fds[i], (int)i);
-	if (!error)
-		error = posix_spawn_file_actions_addclosefrom_np(actions, (int)descriptors->count);
-	return error;
-}
-
-static struct err *start(struct run *run, const struct descriptors *descriptors)
-{
-	struct arguments arguments;
-	char *environment[ENVIRONMENT_MAX + 1];
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-
-	make_arguments(run->request, &arguments);
-	make_environment(environment);
-	int error = posix_spawn_file_actions_init(&actions);
-	if (error)
-		return err_os(error, "start cairn-worker");
-	error = posix_spawnattr_init(&attributes);
-	if (!error) {
-		error = set_attributes(&attributes);
-		if (!error)
-			error = add_actions(&actions, descriptors);
-		if (!error)
-			error = posix_spawn(&run->pid, run->request->program, &actions, &attributes, arguments.list, environment);
-		(void)posix_spawnattr_destroy(&attributes);
-	}
-	(void)posix_spawn_file_actions_destroy(&actions);
-	if (error) {
-		run->pid = 0;
-		return err_os(error, "start %s", run->request->program);
-	}
-	return NULL;
+		fds[count++] = request->scratch_fd;
+	make_arguments(request, &arguments);
+	return launch(request->program, arguments.list, fds, count, &run->pid);
 }
 
 /* Pipes, descriptors, process. */
-static struct err *launch(struct run *run)
+static struct err *begin(struct run *run)
 {
-	CLEANUP(descriptors_close) struct descriptors descriptors = {0};
 	int pipe_fds[2];
 
 	if (pipe2(pipe_fds, O_CLOEXEC))
@@ -242,8 +151,7 @@ static struct err *launch(struct run *run)
 	(void)fcntl(run->output_fd, F_SETPIPE_SZ, 1 << 20); /* fewer switches; refused past a user's quota */
 	if (run->request->scratch_fd >= 0 && ftruncate(run->request->scratch_fd, 0))
 		return err_os(errno, "empty the scratch file");
-	TRY(collect_descriptors(run->request, output, words, &descriptors));
-	return start(run, &descriptors);
+	return start(run, output, words);
 }
 
 /* ---------------------------------------------------------------------------------------- running */
@@ -515,7 +423,7 @@ struct err *spawn_run(const struct spawn_request *request, struct spawn_report *
 	if (request->input_count == 0 || request->input_count > PROTOCOL_INPUTS_MAX)
 		return err_new(ERR_INVALID, "worker with %zu inputs", request->input_count);
 	protocol_decoder_init(&run.decoder, &handler, request->limits.max_table_bytes);
-	TRY(launch(&run));
+	TRY(begin(&run));
 	TRY(pump(&run, started + request->limits.deadline_ms));
 	if (!run.stopped && !run.late && !run.broken)
 		linger(&run);
