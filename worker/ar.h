@@ -5,17 +5,16 @@
 #ifndef CAIRN_WORKER_AR_H
 #define CAIRN_WORKER_AR_H
 
+#include "base/ar.h"
 #include "base/codec.h"
 #include "worker/image.h"
-
-enum { AR_MEMBERS_MAX = 64 };
 
 /* The member that holds a package's files. */
 struct ar_data {
 	const uint8_t *bytes;
 	size_t len;
 	enum codec codec; /* by its name, which is what dpkg goes by: CODEC_NONE for a plain data.tar */
-	char name[17];
+	char name[AR_NAME_BYTES + 1];
 };
 
 /**
