@@ -36,6 +36,13 @@ struct ingest_end {
 	const char *reason; /* one line; "" when there is nothing to say */
 };
 
+/* What was brought for a worker that needs a supplement. */
+struct ingest_brought {
+	int fd; /* -1: nothing */
+	bool is_package;
+	char reason[STORE_REASON_SIZE]; /* when nothing was */
+};
+
 /* Zero means the default. Strings are borrowed until ingest_stop. */
 struct ingest_options {
 	const char *worker;	     /* path of cairn-worker. Default: beside the running program */
@@ -46,6 +53,13 @@ struct ingest_options {
 	uint64_t max_table_bytes;    /* the store's */
 	uint64_t max_unpacked_bytes; /* 16 GiB */
 	uint64_t deadline_ms;	     /* 30 minutes */
+	/*
+	 * A worker needs a supplement (dwz) that the store does not have: who can bring it? Called by a runner thread, which waits:
+	 * keep it short. Gives a file that is one, or a package that has one, open and the caller's to close; or -1 and why not. NULL:
+	 * nobody can.
+	 */
+	struct err *(*need)(void *context, const struct store_job *job, const struct protocol_needs *needs, struct ingest_brought *ret);
+	void *need_context;
 	/* For the log: called by a runner thread when a job has ended or was queued again; NULL: not wanted. */
 	void (*ended)(void *context, const struct store_job *job, const struct ingest_end *end);
 	void *ended_context;

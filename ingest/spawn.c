@@ -93,13 +93,17 @@ static void add_word(struct arguments *arguments, const char *word)
 static void make_arguments(const struct spawn_request *request, struct arguments *ret)
 {
 	static const char *const keys[] = {
-		[SPAWN_BINARY] = "binary", [SPAWN_DEBUG] = "debug", [SPAWN_SUPPLEMENT] = "supplement", [SPAWN_PACKAGE] = "package"};
+		[SPAWN_BINARY] = "binary", [SPAWN_DEBUG] = "debug", [SPAWN_SUPPLEMENT] = "supplement", [SPAWN_PACKAGE] = "package",
+		[SPAWN_SIBLING] = "sibling", [SPAWN_WANTED] = "wanted"};
 	const struct spawn_limits *limits = &request->limits;
+	bool package = false;
 	uint64_t threads = limits->threads < 1 ? 1 : limits->threads > 64 ? 64 : limits->threads;
 
 	*ret = (struct arguments){0};
 	add_word(ret, "cairn-worker");
-	add_word(ret, request->input_count == 1 && request->inputs[0].kind == SPAWN_PACKAGE ? "package" : "elf");
+	for (size_t i = 0; i < request->input_count; i++)
+		package = package || request->inputs[i].kind == SPAWN_PACKAGE;
+	add_word(ret, package ? "package" : "elf");
 	add_argument(ret, "memory", limits->memory_bytes);
 	add_argument(ret, "table", limits->max_table_bytes);
 	add_argument(ret, "unpacked", limits->max_unpacked_bytes);
@@ -108,6 +112,8 @@ static void make_arguments(const struct spawn_request *request, struct arguments
 	add_argument(ret, "threads", threads);
 	for (size_t i = 0; i < request->input_count; i++)
 		add_argument(ret, keys[request->inputs[i].kind], PROTOCOL_FD_INPUT + i);
+	if (request->alone)
+		add_argument(ret, "alone", 1);
 	if (request->scratch_fd >= 0)
 		add_argument(ret, "scratch", PROTOCOL_FD_INPUT + request->input_count);
 	ret->list[ret->count] = NULL;

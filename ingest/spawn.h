@@ -16,7 +16,9 @@ enum spawn_input_kind {
 	SPAWN_BINARY,	  /* an ELF runtime file, or a debug file when it stands alone */
 	SPAWN_DEBUG,	  /* its debug file */
 	SPAWN_SUPPLEMENT, /* the file that .gnu_debugaltlink names (dwz) */
-	SPAWN_PACKAGE,	  /* .deb, .ddeb; alone */
+	SPAWN_PACKAGE,	  /* .deb, .ddeb; with no runtime or debug file */
+	SPAWN_SIBLING,	  /* with a package: another one, which has the supplement */
+	SPAWN_WANTED,	  /* with a package: whose symbols are wanted, a line of hex each */
 };
 
 struct spawn_input {
@@ -38,6 +40,7 @@ struct spawn_request {
 	size_t input_count;
 	int scratch_fd; /* an unlinked file for unpacking, -1: none; emptied first. Borrowed */
 	struct spawn_limits limits;
+	bool alone; /* what it would ask for is not to be had */
 	int stop_fd; /* when it becomes readable the worker is killed; -1: none */
 	const struct protocol_handler *handler;
 };

@@ -28,6 +28,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +50,8 @@ struct task {
 	uint32_t skipped;
 	uint32_t round;
 	char first_skipped[STORE_REASON_SIZE];
+	bool alone; /* the worker is to do without what it would ask for */
+	char lacking[STORE_REASON_SIZE]; /* a supplement that was not to be had; "": none */
 	char misfit[STORE_REASON_SIZE]; /* why the half that we looked up was left out; "": it was not */
 };
 
@@ -165,6 +168,25 @@ static struct err *expect(struct task *task)
 	return NULL;
 }
 
+/* The list of what is wanted of a package, in a file without a name. */
+static struct err *add_wanted(struct task *task)
+{
+	CLEANUP(buf_deinit) struct buf text = {0};
+	char hex[BUILD_ID_HEX_SIZE];
+
+	for (size_t i = 0; i < task->job.wanted_count; i++) {
+		build_id_format(&task->job.wanted[i], hex);
+		TRY(buf_printf(&text, "%s\n", hex));
+	}
+	if (text.len == 0)
+		return NULL;
+	CLEANUP(closep) int fd = memfd_create("wanted", MFD_CLOEXEC);
+	if (fd < 0 || write(fd, text.data, text.len) != (ssize_t)text.len)
+		return err_os(errno, "the list of wanted files");
+	task->inputs[task->input_count++] = (struct spawn_input){SPAWN_WANTED, take_fd(&fd)};
+	return NULL;
+}
+
 static struct err *open_inputs(struct task *task)
 {
 	const struct store_job *job = &task->job;
@@ -173,7 +195,7 @@ static struct err *open_inputs(struct task *task)
 		TRY(add_input(task, job->inputs[i].role, &job->inputs[i].blob));
 	if (job->kind == STORE_JOB_PACKAGE)
 		return task->input_count == 1 && has_input(task, SPAWN_PACKAGE)
-			       ? NULL
+			       ? add_wanted(task)
 			       : err_new(ERR_INVALID, "a package's job needs one package and nothing else");
 	if (has_input(task, SPAWN_PACKAGE) || (!has_input(task, SPAWN_BINARY) && !has_input(task, SPAWN_DEBUG)))
 		return err_new(ERR_INVALID, "a file's job needs a runtime or a debug file");
@@ -326,6 +348,7 @@ static struct err *run_worker(struct task *task, struct spawn_report *report)
 				.deadline_ms = options->deadline_ms,
 				.threads = options->worker_threads,
 			},
+		.alone = task->alone,
 		.stop_fd = task->env->stop_fd,
 		.handler = &handler,
 	};
@@ -341,11 +364,34 @@ static struct err *run_worker(struct task *task, struct spawn_report *report)
 	return NULL;
 }
 
+/* Asks those who can bring files from elsewhere. */
+static struct err *ask_for(struct task *task, const struct protocol_needs *needs, char *reason, size_t size, bool *found_ret)
+{
+	const struct ingest_options *options = task->env->options;
+	struct ingest_brought brought = {.fd = -1};
+	bool package = task->job.kind == STORE_JOB_PACKAGE;
+
+	*found_ret = false;
+	if (!options->need || task->input_count == PROTOCOL_INPUTS_MAX)
+		return NULL;
+	TRY(options->need(options->need_context, &task->job, needs, &brought));
+	if (brought.fd >= 0 && brought.is_package && !package) {
+		closep(&brought.fd);
+		(void)snprintf(brought.reason, sizeof(brought.reason), "it is in a package, and this is none");
+	}
+	if (brought.fd >= 0) {
+		task->inputs[task->input_count++] = (struct spawn_input){brought.is_package ? SPAWN_SIBLING : SPAWN_SUPPLEMENT, brought.fd};
+		*found_ret = true;
+	}
+	(void)snprintf(reason, size, "%.*s", (int)size - 1, brought.reason);
+	return NULL;
+}
+
 /* Looks for what the worker needs; the reason when it is not there. */
 static struct err *add_needed(struct task *task, const struct protocol_needs *needs, char *reason, size_t size, bool *found_ret)
 {
 	static const enum store_role roles[] = {STORE_ROLE_SUPPLEMENT, STORE_ROLE_DEBUG, STORE_ROLE_RUNTIME};
-	char hex[BUILD_ID_HEX_SIZE];
+	char hex[BUILD_ID_HEX_SIZE], brought[200] = "";
 	struct store_blob blob;
 
 	*found_ret = false;
@@ -353,9 +399,15 @@ static struct err *add_needed(struct task *task, const struct protocol_needs *ne
 		TRY(find_blob(task, &needs->build_id, roles[i], &blob, found_ret));
 	if (*found_ret && !has_input(task, SPAWN_SUPPLEMENT))
 		return add_input(task, STORE_ROLE_SUPPLEMENT, &blob.sha256);
+	if (!*found_ret && !has_input(task, SPAWN_SUPPLEMENT) && !has_input(task, SPAWN_SIBLING) && needs->build_id.len > 0) {
+		TRY(ask_for(task, needs, brought, sizeof(brought), found_ret));
+		if (*found_ret)
+			return NULL;
+	}
 	build_id_format(&needs->build_id, hex);
-	(void)snprintf(reason, size, "it needs %.200s (build ID %s), which %s", needs->name[0] ? needs->name : "another file",
-		hex[0] ? hex : "unknown", *found_ret ? "it was given already" : "is not here: upload it, then this file again");
+	(void)snprintf(reason, size, "it needs %.150s (build ID %s), which %s%s%s%s", needs->name[0] ? needs->name : "another file",
+		hex[0] ? hex : "unknown", *found_ret ? "it was given already" : "is not here", *found_ret ? "" : brought[0] ? ": " : "", brought,
+		*found_ret || brought[0] ? "" : ": upload it, then this file again");
 	*found_ret = false;
 	return NULL;
 }
@@ -374,6 +426,10 @@ static struct err *run_rounds(struct task *task, struct spawn_report *report)
 			TRY(add_needed(task, &report->needs, reason, sizeof(reason), &again));
 			if (!again)
 				(void)snprintf(report->reason, sizeof(report->reason), "%s", reason);
+			if (!again && task->job.kind == STORE_JOB_PACKAGE) { /* the other files of the package need not suffer */
+				memcpy(task->lacking, reason, sizeof(reason));
+				again = task->alone = true;
+			}
 		} else if (task->paired > 0 && (report->outcome == SPAWN_FAILED || report->outcome == SPAWN_REFUSED)) {
 			(void)snprintf(task->misfit, sizeof(task->misfit), "%.400s", report->reason);
 			drop_other_half(task); /* the half that was announced for this build ID may be the culprit */
@@ -399,7 +455,11 @@ static bool worth_another_try(const struct spawn_report *report)
 
 static struct err *finish_package(struct task *task, struct task_end *ret)
 {
-	if (task->skipped > 0)
+	if (task->results == 0 && task->job.wanted_count > 0 && task->skipped == 0)
+		return err_new(ERR_MISMATCH, "the package has none of the files that its index promises");
+	if (task->lacking[0])
+		(void)snprintf(ret->reason, sizeof(ret->reason), "names are missing: %.400s", task->lacking);
+	else if (task->skipped > 0)
 		(void)snprintf(ret->reason, sizeof(ret->reason), "%" PRIu32 " files were skipped or damaged, the first: %.400s", task->skipped,
 			task->first_skipped);
 	else if (task->results == 0)

@@ -111,11 +111,13 @@ static struct err *job_put(struct txn *txn, const struct store_job *job)
 
 static struct err *about_each(struct txn *txn, const struct store_job *job, bool put)
 {
-	struct key keys[2];
+	struct key keys[2 + STORE_JOB_WANTED_MAX];
 	size_t count = 0;
 
 	if (job->build_id.len > 0)
 		keys[count++] = key_of_id(job->tenant, &job->build_id, NULL);
+	for (size_t i = 0; i < job->wanted_count; i++)
+		keys[count++] = key_of_id(job->tenant, &job->wanted[i], NULL);
 	if (job->has_file_id)
 		keys[count++] = key_of_id(job->tenant, NULL, &job->file_id);
 	for (size_t i = 0; i < count; i++) {
@@ -218,7 +220,7 @@ struct err *jobs_insert(struct txn *txn, const struct store_job *given, uint64_t
 {
 	struct store_job job = *given;
 
-	if (job.input_count > STORE_JOB_INPUTS_MAX || job.kind < STORE_JOB_ELF || job.kind > STORE_JOB_PACKAGE)
+	if (job.input_count > STORE_JOB_INPUTS_MAX || job.wanted_count > STORE_JOB_WANTED_MAX || job.kind < STORE_JOB_ELF || job.kind > STORE_JOB_PACKAGE)
 		return err_new(ERR_INVALID, "a job of kind %d with %zu inputs", (int)job.kind, job.input_count);
 	for (size_t i = 0; i < job.input_count; i++) {
 		bool found;

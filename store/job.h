@@ -27,6 +27,7 @@ bool store_role_parse(const char *word, enum store_role *ret);
 enum {
 	STORE_JOB_INPUTS_MAX = 4,
 	STORE_JOB_PHASE_SIZE = 64,
+	STORE_JOB_WANTED_MAX = 64,
 };
 
 struct store_job_input {
@@ -45,6 +46,9 @@ struct store_job {
 	bool has_file_id;	  /* what it is about, as far as known: it is found by these */
 	struct fileid file_id;
 	struct build_id build_id;
+	/* Of a package: the files to build, which the job is about, too; of the others only who they are is learnt. None: build all. */
+	size_t wanted_count;
+	struct build_id wanted[STORE_JOB_WANTED_MAX];
 	size_t input_count;
 	struct store_job_input inputs[STORE_JOB_INPUTS_MAX];
 	uint64_t created_ms, started_ms, finished_ms; /* 0: not yet */

@@ -389,6 +389,11 @@ struct err *job_decode(const MDB_val *key, const MDB_val *value, struct store_jo
 	decode_text(&r, ret->name, sizeof(ret->name));
 	decode_text(&r, ret->provenance, sizeof(ret->provenance));
 	decode_text(&r, ret->reason, sizeof(ret->reason));
+	ret->wanted_count = reader_left(&r) > 0 ? in_range(&r, reader_u8(&r), 1, STORE_JOB_WANTED_MAX) : 0; /* older records end here */
+	if (r.failed)
+		ret->wanted_count = 0;
+	for (size_t i = 0; i < ret->wanted_count; i++)
+		decode_build_id(&r, &ret->wanted[i]);
 	return decode_end(&r, DB_JOBS, key->mv_data, key->mv_size);
 }
 
@@ -419,6 +424,10 @@ size_t job_encode(const struct store_job *job, uint8_t bytes[JOB_RECORD_MAX])
 	encode_text(&e, job->name);
 	encode_text(&e, job->provenance);
 	encode_text(&e, job->reason);
+	if (job->wanted_count > 0)
+		encode_uint(&e, job->wanted_count, 1);
+	for (size_t i = 0; i < job->wanted_count; i++)
+		encode_build_id(&e, &job->wanted[i]);
 	return e.failed ? 0 : e.len;
 }
 

@@ -178,6 +178,14 @@ static struct err *build(const struct convert_input *input, const struct worker_
 	return take_table_facts(table, result);
 }
 
+struct err *convert_identify(const struct convert_input *input, struct output *output)
+{
+	struct protocol_result result = {0};
+
+	TRY(identify(input, &result));
+	return output_result(output, &result, NULL, 0);
+}
+
 struct err *convert_run(const struct convert_input *input, const struct worker_options *options, struct output *output)
 {
 	CLEANUP(buf_deinit) struct buf table = {0};

@@ -38,6 +38,8 @@ struct convert_input {
  */
 struct err *convert_needs(const struct convert_input *input, struct protocol_needs *ret) MUST_USE;
 
+/** Sends a result that says who the file is, and has no table: nobody asked for its symbols. */
+struct err *convert_identify(const struct convert_input *input, struct output *output) MUST_USE;
 /** Builds the table and sends one result. A file without any symbol gives a result without a table. */
 struct err *convert_run(const struct convert_input *input, const struct worker_options *options, struct output *output) MUST_USE;
 

@@ -40,7 +40,8 @@ static struct err *warm_up(void)
 
 static uint64_t mapped_bytes(const struct worker_options *options)
 {
-	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->package_fd};
+	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->package_fd, options->sibling_fd,
+		options->wanted_fd};
 	uint64_t sum = options->scratch_fd >= 0 ? options->unpacked_bytes : 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
@@ -97,10 +98,27 @@ static struct err *run_elf(const struct worker_options *options, struct output *
 static struct err *run_package(const struct worker_options *options, struct output *output)
 {
 	CLEANUP(image_unmap) struct image package = {0};
+	CLEANUP(image_unmap) struct image supplement = {0};
+	CLEANUP(image_unmap) struct image sibling = {0};
+	CLEANUP(image_unmap) struct image list = {0};
+	struct package_input input = {.package = &package};
+	struct protocol_needs needs = {0};
 
 	TRY(image_map(options->package_fd, "package", &package));
-	TRY(package_run(&package, options, output));
-	return output_done(output);
+	if (options->supplement_fd >= 0) {
+		TRY(image_map(options->supplement_fd, "supplement", &supplement));
+		input.supplement = &supplement;
+	}
+	if (options->sibling_fd >= 0) {
+		TRY(image_map(options->sibling_fd, "sibling package", &sibling));
+		input.sibling = &sibling;
+	}
+	if (options->wanted_fd >= 0) {
+		TRY(image_map(options->wanted_fd, "wanted", &list));
+		input.wanted = &list;
+	}
+	TRY(package_run(&input, options, output, &needs));
+	return needs.build_id.len > 0 ? output_needs(output, &needs) : output_done(output);
 }
 
 static struct err *run(const struct worker_options *options, struct output *output)

@@ -21,12 +21,15 @@ static const struct key keys[] = {
 	{"debug", KEY_FD, offsetof(struct worker_options, debug_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"supplement", KEY_FD, offsetof(struct worker_options, supplement_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"package", KEY_FD, offsetof(struct worker_options, package_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
+	{"sibling", KEY_FD, offsetof(struct worker_options, sibling_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
+	{"wanted", KEY_FD, offsetof(struct worker_options, wanted_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"scratch", KEY_FD, offsetof(struct worker_options, scratch_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"memory", KEY_U64, offsetof(struct worker_options, memory_bytes), 16 << 20, UINT64_MAX / 4},
 	{"table", KEY_U64, offsetof(struct worker_options, table_bytes), 1, UINT64_MAX / 4},
 	{"unpacked", KEY_U64, offsetof(struct worker_options, unpacked_bytes), 1, UINT64_MAX / 4},
 	{"cpu", KEY_U64, offsetof(struct worker_options, cpu_seconds), 1, UINT32_MAX},
 	{"threads", KEY_UNSIGNED, offsetof(struct worker_options, threads), 1, 64},
+	{"alone", KEY_UNSIGNED, offsetof(struct worker_options, alone), 0, 1},
 };
 
 static bool parse_number(const char *text, uint64_t *ret)
@@ -92,6 +95,8 @@ struct err *worker_options_parse(int argc, char **argv, struct worker_options *r
 		.debug_fd = -1,
 		.supplement_fd = -1,
 		.package_fd = -1,
+		.sibling_fd = -1,
+		.wanted_fd = -1,
 		.scratch_fd = -1,
 		.memory_bytes = UINT64_C(4) << 30,
 		.table_bytes = UINT64_C(1) << 30,
@@ -115,7 +120,8 @@ struct err *worker_options_parse(int argc, char **argv, struct worker_options *r
 
 int worker_options_last_fd(const struct worker_options *options)
 {
-	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->package_fd, options->scratch_fd};
+	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->package_fd, options->sibling_fd,
+		options->wanted_fd, options->scratch_fd};
 	int last = PROTOCOL_FD_LAST_WORDS;
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)

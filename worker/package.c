@@ -12,6 +12,7 @@
  *                                                        unpacked_bytes and against PACKAGE_RATIO_MAX times what went in
  *   sparse members                                       libarchive fills holes with zeros: they count as bytes
  *   endless members                                      PACKAGE_ENTRIES_MAX, PACKAGE_ELF_MAX
+ *   wanted files that are not there                      no result: cairnd counts
  *   archives in archives                                 one compression and one tar; a second compression is refused, a
  *                                                        package among the members is passed over like any file that is no ELF
  */
@@ -37,15 +38,22 @@ struct member {
 	size_t len;
 	struct convert_kind kind;
 	bool usable, done;
+	bool wanted; /* its symbols are; else only who it is */
+	bool of_sibling; /* of another package: it may be a supplement and nothing else */
 };
 
 struct package {
 	const struct worker_options *options;
 	struct output *output;
+	const struct image *supplement; /* NULL: none was given */
+	struct build_id *wanted;
+	size_t wanted_count; /* 0: all are */
 	struct ar_data data;
+	bool in_sibling; /* the data is that of the other package */
 	size_t fed; /* bytes of data handed to libarchive */
 	struct archive *archive;
 	uint64_t unpacked; /* bytes that came out */
+	uint64_t unpacked_before; /* of them, of the package before this one */
 	uint64_t scratch_end;
 	struct member *members;
 	size_t count, cap;
@@ -58,6 +66,55 @@ static void package_deinit(struct package *package)
 	for (size_t i = 0; i < package->count; i++)
 		free(package->members[i].name);
 	free(package->members);
+	free(package->wanted);
+}
+
+/* ---------------------------------------------------------------------------------------- what is wanted */
+
+static struct err *read_wanted(struct package *package, const struct image *list)
+{
+	const char *at = (const char *)list->bytes, *end = at + list->len;
+
+	package->wanted = calloc(PACKAGE_WANTED_MAX, sizeof(*package->wanted));
+	if (!package->wanted)
+		return err_nomem();
+	while (at < end) {
+		const char *stop = memchr(at, '\n', (size_t)(end - at));
+		size_t len = stop ? (size_t)(stop - at) : (size_t)(end - at);
+		if (package->wanted_count == PACKAGE_WANTED_MAX || !build_id_parse(at, len, &package->wanted[package->wanted_count]))
+			return err_new(ERR_INVALID, "a list of wanted files that is none");
+		package->wanted_count++;
+		at += len + 1;
+	}
+	return NULL;
+}
+
+static bool is_wanted(const struct package *package, const struct build_id *id)
+{
+	for (size_t i = 0; i < package->wanted_count; i++)
+		if (build_id_equal(&package->wanted[i], id))
+			return true;
+	return package->wanted_count == 0;
+}
+
+/*
+ * Whether a member's name says that nobody wants it, so that its bytes need not be kept: debug packages name their files by build
+ * ID (usr/lib/debug/.build-id/ab/cdef.debug). Any other name says nothing.
+ */
+static bool is_named_unwanted(const struct package *package, const char *path)
+{
+	const char *at = strstr(path, "/.build-id/");
+	char hex[BUILD_ID_HEX_SIZE];
+	struct build_id id;
+
+	if (package->wanted_count == 0 || !at)
+		return false;
+	at += strlen("/.build-id/");
+	size_t len = strlen(at);
+	if (len < 10 || len - 1 >= sizeof(hex) + 6 || at[2] != '/' || strcmp(at + len - 6, ".debug") != 0)
+		return false;
+	(void)snprintf(hex, sizeof(hex), "%.2s%.*s", at, (int)(len - 9), at + 3);
+	return build_id_parse(hex, strlen(hex), &id) && !is_wanted(package, &id);
 }
 
 /* ---------------------------------------------------------------------------------------- reading the archive */
@@ -126,9 +183,10 @@ static struct err *count_unpacked(struct package *package, size_t len)
 	if (package->unpacked > package->options->unpacked_bytes)
 		return err_new(ERR_LIMIT, "package: more than %" PRIu64 " bytes unpacked (ingest.unpacked_max)",
 			package->options->unpacked_bytes);
-	if (package->unpacked > PACKAGE_RATIO_FROM && package->unpacked / PACKAGE_RATIO_MAX > package->fed)
+	uint64_t own = package->unpacked - package->unpacked_before;
+	if (own > PACKAGE_RATIO_FROM && own / PACKAGE_RATIO_MAX > package->fed)
 		return err_new(ERR_LIMIT, "package: a decompression bomb: %" PRIu64 " bytes out of %zu, more than %d to 1",
-			package->unpacked, package->fed, PACKAGE_RATIO_MAX);
+			own, package->fed, PACKAGE_RATIO_MAX);
 	output_progress(package->output, PROTOCOL_UNPACKING, package->fed, package->data.len);
 	return NULL;
 }
@@ -208,18 +266,20 @@ static struct err *add_member(struct package *package, struct archive_entry *ent
 	if (!name)
 		return err_nomem();
 	*ret = &package->members[package->count++];
-	**ret = (struct member){.name = name, .foff = package->scratch_end};
+	**ret = (struct member){.name = name, .foff = package->scratch_end, .of_sibling = package->in_sibling};
 	return NULL;
 }
 
 /* An ELF member goes to the scratch file, anything else is read and forgotten: its bytes count. */
 static struct err *take_file(struct package *package, struct archive_entry *entry, uint8_t *block)
 {
+	const char *path = archive_entry_pathname(entry);
 	struct member *member = NULL;
 	size_t len;
 
 	TRY(read_block(package, block, BLOCK_BYTES, &len));
-	if (len > 4 && memcmp(block, "\177ELF", 4) == 0)
+	bool named_unwanted = path && is_named_unwanted(package, path);
+	if (!named_unwanted && len > 4 && memcmp(block, "\177ELF", 4) == 0)
 		TRY(add_member(package, entry, &member));
 	while (len > 0) {
 		if (member) {
@@ -233,12 +293,14 @@ static struct err *take_file(struct package *package, struct archive_entry *entr
 	return NULL;
 }
 
-static struct err *unpack(struct package *package)
+static struct err *unpack(struct package *package, const struct image *image)
 {
 	CLEANUP(freep) uint8_t *block = malloc(BLOCK_BYTES);
 
 	if (!block)
 		return err_nomem();
+	package->fed = 0;
+	TRY(ar_find_data(image, &package->data));
 	TRY(archive_begin(package));
 	for (size_t entries = 0;; entries++) {
 		struct archive_entry *entry;
@@ -289,10 +351,11 @@ static struct err *classify(struct package *package)
 
 		TRY(map_member(package, member, &image));
 		struct err *e = convert_classify(&image, member->name, &member->kind);
-		member->usable = !e && member->kind.code;
+		member->wanted = is_wanted(package, &member->kind.build_id);
+		member->usable = !e && !member->of_sibling && member->kind.code && (member->wanted || !member->kind.debug_only);
 		if (e)
 			TRY(skip(package, member, e));
-		else if (!member->kind.code && !member->kind.dwarf) /* one with DWARF only is others' supplement */
+		else if (!member->kind.code && !member->kind.dwarf && !member->of_sibling) /* one with DWARF only is others' supplement */
 			TRY(output_skipped(package->output, member->name, "it has no code"));
 	}
 	return NULL;
@@ -325,7 +388,7 @@ static struct member *find_debug(struct package *package, size_t index)
 		struct member *other = &package->members[i];
 		if (!build_id_equal(&other->kind.build_id, &runtime->kind.build_id))
 			return NULL;
-		if (other->usable && other->kind.debug_only)
+		if (other->usable && other->kind.debug_only && other->wanted)
 			return other;
 	}
 	return NULL;
@@ -342,13 +405,34 @@ static const struct member *find_supplement(const struct package *package, const
 	return NULL;
 }
 
+static const struct member *with_dwarf(const struct member *member, const struct member *debug)
+{
+	return debug && debug->kind.dwarf ? debug : member;
+}
+
+/* The first supplement that somebody will need and that is not here. */
+static struct err *find_needs(struct package *package, struct protocol_needs *ret)
+{
+	for (size_t i = 0; i < package->count && ret->build_id.len == 0; i++) {
+		CLEANUP(image_unmap) struct image image = {0};
+		const struct member *member = &package->members[i];
+
+		if (!member->usable || !member->wanted || member->kind.supplement.len == 0 || find_supplement(package, member))
+			continue;
+		TRY(map_member(package, member, &image));
+		struct convert_input input = {.binary = &image, .name = member->name, .member = member->name};
+		TRY(convert_needs(&input, ret));
+	}
+	return NULL;
+}
+
 static struct err *build_member(struct package *package, size_t index)
 {
 	CLEANUP(image_unmap) struct image binary = {0};
 	CLEANUP(image_unmap) struct image debug = {0};
 	CLEANUP(image_unmap) struct image supplement = {0};
 	struct member *member = &package->members[index], *other = find_debug(package, index);
-	const struct member *shared = find_supplement(package, other && other->kind.dwarf ? other : member);
+	const struct member *shared = find_supplement(package, with_dwarf(member, other));
 
 	TRY(map_member(package, member, &binary));
 	if (other)
@@ -357,33 +441,46 @@ static struct err *build_member(struct package *package, size_t index)
 		TRY(map_member(package, shared, &supplement));
 	struct convert_input input = {.binary = &binary,
 		.debug = other ? &debug : NULL,
-		.supplement = shared ? &supplement : NULL,
+		.supplement = shared ? &supplement : package->supplement,
 		.name = member->name,
 		.member = member->name};
 	member->done = true;
 	if (other)
 		other->done = true;
-	struct err *e = convert_run(&input, package->options, package->output);
+	struct err *e = member->wanted ? convert_run(&input, package->options, package->output) : convert_identify(&input, package->output);
 	return e ? skip(package, member, e) : NULL;
 }
 
 static struct err *build_all(struct package *package)
 {
-	if (package->count > 0)
-		qsort(package->members, package->count, sizeof(*package->members), by_build_id);
 	for (size_t i = 0; i < package->count; i++)
 		if (package->members[i].usable && !package->members[i].done)
 			TRY(build_member(package, i));
 	return NULL;
 }
 
-struct err *package_run(const struct image *image, const struct worker_options *options, struct output *output)
+struct err *package_run(const struct package_input *input, const struct worker_options *options, struct output *output,
+	struct protocol_needs *needs_ret)
 {
-	CLEANUP(package_deinit) struct package package = {.options = options, .output = output};
+	CLEANUP(package_deinit) struct package package = {.options = options, .output = output, .supplement = input->supplement};
+	struct protocol_needs needs = {0};
 
-	output_progress(output, PROTOCOL_UNPACKING, 0, image->len);
-	TRY(ar_find_data(image, &package.data));
-	TRY(unpack(&package));
+	output_progress(output, PROTOCOL_UNPACKING, 0, input->package->len);
+	if (input->wanted)
+		TRY(read_wanted(&package, input->wanted));
+	TRY(unpack(&package, input->package));
+	if (input->sibling) {
+		(void)archive_read_free(package.archive);
+		package.archive = NULL;
+		package.in_sibling = true;
+		package.unpacked_before = package.unpacked;
+		TRY(err_wrap(unpack(&package, input->sibling), "the package with its supplement"));
+	}
 	TRY(classify(&package));
-	return build_all(&package);
+	if (package.count > 0)
+		qsort(package.members, package.count, sizeof(*package.members), by_build_id);
+	if (!options->alone && !input->supplement && !input->sibling)
+		TRY(find_needs(&package, &needs));
+	*needs_ret = needs;
+	return needs.build_id.len > 0 ? NULL : build_all(&package);
 }

@@ -24,11 +24,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct worker_options options = {
 		.mode = WORKER_PACKAGE, .scratch_fd = scratch_fd, .table_bytes = 1 << 20, .unpacked_bytes = 1 << 20, .threads = 1};
 	struct image image = {data, size};
+	struct package_input input = {.package = &image};
+	struct protocol_needs needs;
 	if (ftruncate(scratch_fd, 0))
 		abort();
 	struct err *e = output_init(&output, null_fd);
 	if (!e)
-		e = package_run(&image, &options, &output);
+		e = package_run(&input, &options, &output, &needs);
 	output_deinit(&output);
 	err_free(e);
 	return 0;

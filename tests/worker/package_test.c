@@ -276,9 +276,85 @@ Test(worker_package, debug_files_find_their_supplement_in_the_package)
 	cr_assert_eq(seen.count, 1);
 	cr_expect_eq(seen.skipped, 0, "%s", seen.skipped_text);
 	cr_expect_null(strstr(seen.results[0].facts.stats, "not here"), "%s", seen.results[0].facts.stats);
-	run_shell("rm -r root/usr/lib/debug/.dwz && dpkg-deb --root-owner-group -b root x.deb >/dev/null");
-	report = run_package("x.deb", &limits, &seen);
+}
+
+Test(worker_package, a_supplement_that_is_elsewhere_is_asked_for_and_taken_from_a_file_or_another_package)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("cp sample one && cp sample two && dwz -m common.dwz -M /usr/lib/debug/.dwz/x86_64-linux-gnu/x.debug one two && "
+		  "objcopy --only-keep-debug one root/usr/lib/debug/.build-id/ab/cdef.debug && rm root/usr/bin/* && "
+		  "dpkg-deb --root-owner-group -b root x.deb >/dev/null && rm -r root/usr && mkdir -p root/usr/lib/debug/.dwz/x86_64-linux-gnu && "
+		  "cp common.dwz root/usr/lib/debug/.dwz/x86_64-linux-gnu/x.debug && dpkg-deb --root-owner-group -b root sibling.deb >/dev/null");
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_NEEDS, "%s: %s", spawn_outcome_name(report.outcome), report.reason);
+	cr_expect_str_eq(report.needs.name, "/usr/lib/debug/.dwz/x86_64-linux-gnu/x.debug");
+	cr_expect_eq(seen.count, 0);
+	const struct run_package with[] = {{.package = "x.deb", .sibling = "sibling.deb"}, {.package = "x.deb", .supplement = "common.dwz"},
+		{.package = "x.deb", .alone = true}};
+	for (size_t i = 0; i < ARRAY_SIZE(with); i++) {
+		report = run_package_with(&with[i], &limits, &seen);
+		cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+		cr_assert_eq(seen.count, 1);
+		cr_expect_eq(strstr(seen.results[0].facts.stats, "x.debug, which is not here") != NULL, with[i].alone, "%s",
+			seen.results[0].facts.stats);
+	}
+}
+
+/* `bare` is another program beside the pair of `sample` and its debug file. */
+static void write_wanted(const char *of)
+{
+	char command[256];
+
+	(void)snprintf(command, sizeof(command), "readelf -n %s | sed -n 's/.*Build ID: //p' > wanted; test -s wanted", of);
+	run_shell(command);
+}
+
+Test(worker_package, only_what_is_wanted_is_built_and_of_the_other_programs_it_is_told_who_they_are)
+{
+	struct spawn_limits limits = run_limits();
+	const struct run_package with = {.package = "x.deb", .wanted = "wanted"};
+
+	run_shell("cp " BARE " root/usr/bin/bare && mv root/usr/lib/debug/.build-id/ab/cdef.debug root/usr/lib/debug/any && "
+		  "dpkg-deb --root-owner-group -b root x.deb >/dev/null");
+	write_wanted("sample");
+	struct spawn_report report = run_package_with(&with, &limits, &seen);
 	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
-	cr_assert_eq(seen.count, 1);
-	cr_expect_not_null(strstr(seen.results[0].facts.stats, "x.debug, which is not here"), "%s", seen.results[0].facts.stats);
+	cr_assert_eq(seen.count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		const struct run_result *result = &seen.results[i];
+		bool bare = strcmp(result->facts.name, "usr/bin/bare") == 0;
+		cr_expect_eq(result->table_len == 0, bare, "%s", result->facts.name);
+		cr_expect_eq(result->facts.has_debug, !bare);
+		cr_expect_gt(result->facts.segments.count, 0);
+	}
+}
+
+Test(worker_package, debug_files_that_nobody_wants_give_nothing_whatever_their_name)
+{
+	struct spawn_limits limits = run_limits();
+	const struct run_package with = {.package = "x.deb", .wanted = "wanted"};
+
+	run_shell("rm root/usr/bin/*; mv root/usr/lib/debug/.build-id/ab/cdef.debug root/usr/lib/debug/any && "
+		  "dpkg-deb --root-owner-group -b root x.deb >/dev/null");
+	write_wanted(BARE);
+	struct spawn_report report = run_package_with(&with, &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count + seen.skipped, 0);
+	write_wanted("debug");
+	report = run_package_with(&with, &limits, &seen);
+	cr_assert_eq(seen.count, 1, "%s", report.reason);
+	run_shell("mkdir -p root/usr/lib/debug/.build-id/ab && mv root/usr/lib/debug/any root/usr/lib/debug/.build-id/ab/cdef.debug && "
+		  "dpkg-deb --root-owner-group -b root x.deb >/dev/null"); /* its name speaks of another build */
+	report = run_package_with(&with, &limits, &seen);
+	cr_assert_eq(seen.count, 0, "%s", report.reason);
+}
+
+Test(worker_package, a_list_of_wanted_files_that_is_none_is_refused)
+{
+	struct spawn_limits limits = run_limits();
+	const struct run_package with = {.package = "x.deb", .wanted = "wanted"};
+
+	run_shell("echo nonsense > wanted; dpkg-deb --root-owner-group -b root x.deb >/dev/null");
+	cr_assert_eq(run_package_with(&with, &limits, &seen).outcome, SPAWN_FAILED);
 }

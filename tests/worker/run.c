@@ -74,7 +74,7 @@ static struct err *on_result(void *context, const struct protocol_result *result
 	return NULL;
 }
 
-static struct spawn_report run(const struct spawn_input *inputs, size_t count, int scratch_fd, const struct spawn_limits *limits,
+static struct spawn_report run_alone(const struct spawn_input *inputs, size_t count, int scratch_fd, bool alone, const struct spawn_limits *limits,
 	struct run_seen *seen)
 {
 	struct protocol_handler handler = {seen, on_progress, on_skipped, on_result};
@@ -84,6 +84,7 @@ static struct spawn_report run(const struct spawn_input *inputs, size_t count, i
 		.input_count = count,
 		.scratch_fd = scratch_fd,
 		.limits = *limits,
+		.alone = alone,
 		.stop_fd = -1,
 		.handler = &handler,
 	};
@@ -93,6 +94,12 @@ static struct spawn_report run(const struct spawn_input *inputs, size_t count, i
 	struct err *e = spawn_run(&request, &report);
 	cr_assert_null(e, "%s", err_message(e));
 	return report;
+}
+
+static struct spawn_report run(const struct spawn_input *inputs, size_t count, int scratch_fd, const struct spawn_limits *limits,
+	struct run_seen *seen)
+{
+	return run_alone(inputs, count, scratch_fd, false, limits, seen);
 }
 
 static int open_input(const char *path)
@@ -129,14 +136,26 @@ struct spawn_report run_supplement(const char *binary, const char *supplement, c
 	return run_two(binary, supplement, SPAWN_SUPPLEMENT, limits, seen);
 }
 
-struct spawn_report run_package(const char *package, const struct spawn_limits *limits, struct run_seen *seen)
+struct spawn_report run_package_with(const struct run_package *with, const struct spawn_limits *limits, struct run_seen *seen)
 {
-	struct spawn_input input = {SPAWN_PACKAGE, open_input(package)};
+	const char *const paths[] = {with->package, with->sibling, with->supplement, with->wanted};
+	static const enum spawn_input_kind kinds[] = {SPAWN_PACKAGE, SPAWN_SIBLING, SPAWN_SUPPLEMENT, SPAWN_WANTED};
 	int scratch = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	struct spawn_input inputs[4] = {0};
+	size_t count = 0;
 
 	cr_assert_geq(scratch, 0);
-	struct spawn_report report = run(&input, 1, scratch, limits, seen);
+	for (size_t i = 0; i < 4; i++)
+		if (paths[i])
+			inputs[count++] = (struct spawn_input){kinds[i], open_input(paths[i])};
+	struct spawn_report report = run_alone(inputs, count, scratch, with->alone, limits, seen);
+	for (size_t i = 0; i < count; i++)
+		(void)close(inputs[i].fd);
 	(void)close(scratch);
-	(void)close(input.fd);
 	return report;
+}
+
+struct spawn_report run_package(const char *package, const struct spawn_limits *limits, struct run_seen *seen)
+{
+	return run_package_with(&(struct run_package){.package = package}, limits, seen);
 }

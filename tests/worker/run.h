@@ -28,6 +28,11 @@ struct spawn_limits run_limits(void);
 /** @p debug NULL: none. */
 struct spawn_report run_elf(const char *binary, const char *debug, const struct spawn_limits *limits, struct run_seen *seen);
 struct spawn_report run_supplement(const char *binary, const char *supplement, const struct spawn_limits *limits, struct run_seen *seen);
+struct run_package {
+	const char *package, *sibling, *supplement, *wanted; /* paths; NULL: none but the package */
+	bool alone;
+};
+struct spawn_report run_package_with(const struct run_package *with, const struct spawn_limits *limits, struct run_seen *seen);
 struct spawn_report run_package(const char *package, const struct spawn_limits *limits, struct run_seen *seen);
 
 #endif
