@@ -4,6 +4,7 @@
 
 #include "ingest/ingest.h"
 #include "profiles/samples.h"
+#include "sources/sources.h"
 #include "store/job.h"
 
 #include <stdio.h>
@@ -155,11 +156,43 @@ static void write_samples(struct metrics_page *page, struct samples *samples)
 		{"cairn_profiles_rejected_old_total", "counter", "Samples older than what is kept.", c.rejected_old},
 		{"cairn_profiles_commits_total", "counter", "Transactions committed.", c.commits},
 		{"cairn_profiles_busy_total", "counter", "Batches refused since too many waited.", c.busy},
+		{"cairn_profiles_merges_total", "counter", "Merges of blocks.", c.merges},
+		{"cairn_profiles_sealed_total", "counter", "Partitions sealed.", c.sealed},
 		{"cairn_profiles_dropped_by_age_total", "counter", "Partitions dropped for their age.", c.dropped_by_age},
 		{"cairn_profiles_dropped_by_size_total", "counter", "Partitions dropped for their size.", c.dropped_by_size},
 		{"cairn_profiles_queue_bytes", "gauge", "Batches that wait for the writer.", c.queue_bytes},
+		{"cairn_profiles_queue_batches", "gauge", "How many they are.", c.queue_batches},
 		{"cairn_profiles_partitions", "gauge", "Partitions.", c.partitions},
 		{"cairn_profiles_stored_bytes", "gauge", "Samples as stored.", c.stored_bytes},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		metrics_one(page, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+}
+
+static void write_sources(struct metrics_page *page, struct sources *sources)
+{
+	struct sources_stats s;
+
+	sources_stats(sources, &s);
+	const struct {
+		const char *name, *type, *help;
+		uint64_t value;
+	} rows[] = {
+		{"cairn_sources_queued", "gauge", "IDs that wait to be asked for.", s.queued},
+		{"cairn_sources_asked_total", "counter", "Questions to sources, one an ID and source.", s.asked},
+		{"cairn_sources_found_total", "counter", "Answers of sources that had it.", s.found},
+		{"cairn_sources_not_found_total", "counter", "Answers of sources that had it not.", s.not_found},
+		{"cairn_sources_refused_total", "counter", "Finds that were not taken: too large, or not what was asked for.", s.refused},
+		{"cairn_sources_failed_total", "counter", "Sources that could not be asked.", s.failed},
+		{"cairn_sources_over_budget_total", "counter", "IDs not asked for since their client had asked for too many.", s.over_budget},
+		{"cairn_fetch_requests_total", "counter", "Downloads wanted.", s.fetch.requests},
+		{"cairn_fetch_joined_total", "counter", "Of them those that joined one under way.", s.fetch.joined},
+		{"cairn_fetch_transfers_total", "counter", "Transfers begun, further tries included.", s.fetch.transfers},
+		{"cairn_fetch_retries_total", "counter", "Further tries.", s.fetch.retries},
+		{"cairn_fetch_failed_total", "counter", "Downloads that failed.", s.fetch.failed},
+		{"cairn_fetch_short_circuited_total", "counter", "Downloads not tried since their host had failed.", s.fetch.short_circuited},
+		{"cairn_fetch_bytes_total", "counter", "Bytes fetched.", s.fetch.bytes},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -199,6 +232,8 @@ static struct err *metrics(struct call *call, struct net_reply *reply)
 		write_ingest(&page, api->options.ingest);
 	if (api->options.samples)
 		write_samples(&page, api->options.samples);
+	if (api->options.sources)
+		write_sources(&page, api->options.sources);
 	if (api->server)
 		write_net(&page, api->server);
 	return page.failed;

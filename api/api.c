@@ -31,7 +31,7 @@ static const struct net_grpc_method grpc_methods[] = {
 	{.path = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
 		.unary = true,
 		.on_open = otlp_on_open,
-		.on_message = otlp_on_message,
+		.on_message = call_grpc_on_profiles,
 		.on_cancel = call_grpc_on_cancel,
 		.on_free = call_grpc_on_free},
 };

@@ -15,8 +15,6 @@
 
 enum { PARK_STEP_MS = 100, RETRY_AFTER_S = 1, RETRY_AFTER_MS = 1000 };
 
-static const char queue_full[] = "the queue of requests is full";
-
 static void count(struct call *call, unsigned status)
 {
 	if (!atomic_exchange_explicit(&call->counted, true, memory_order_relaxed))
@@ -148,11 +146,15 @@ void call_error_reply(const struct call *call, struct err *take_e, struct net_re
 	reply_from_error(call, take_e, reply);
 }
 
-void call_grpc_refuse_busy(struct call *call, const char *message)
+/* For what may come again in a moment. Loop thread. */
+static void refuse_busy(struct call *call, const char *message)
 {
 	atomic_fetch_add_explicit(&call->api->metrics.refused_busy, 1, memory_order_relaxed);
 	count(call, 503);
-	net_grpc_finish_retry(call->grpc, NET_GRPC_UNAVAILABLE, message, RETRY_AFTER_MS);
+	if (call->grpc)
+		net_grpc_finish_retry(call->grpc, NET_GRPC_UNAVAILABLE, message, RETRY_AFTER_MS);
+	else
+		net_request_error(call->request, 503, "busy", "%s", message);
 }
 
 static void run(void *arg)
@@ -177,24 +179,13 @@ static void run(void *arg)
 static void submit_call(struct call *call)
 {
 	struct net_request *request = net_request_ref(call->request);
-	struct net_reply reply = {0};
 
 	if (net_pool_submit(call->pool, run, call))
 		return;
-	if (call->parked) { /* it was taken on long ago: it asks again a little later */
+	if (call->parked) /* it was taken on long ago: it asks again a little later */
 		arm_timer(request, call);
-		net_request_unref(request);
-		return;
-	}
-	atomic_fetch_add_explicit(&call->api->metrics.refused_busy, 1, memory_order_relaxed);
-	count(call, 503);
-	if (call->grpc) {
-		net_grpc_finish_retry(call->grpc, NET_GRPC_UNAVAILABLE, queue_full, RETRY_AFTER_MS);
-	} else {
-		net_reply_error(&reply, 503, "busy", "%s", queue_full);
-		err_free(net_reply_header(&reply, "Retry-After", "1"));
-		net_request_reply(request, &reply);
-	}
+	else
+		refuse_busy(call, "the queue of requests is full");
 	net_request_unref(request);
 }
 
@@ -230,9 +221,33 @@ static void on_free(void *user)
 	free(call);
 }
 
+/* A profiles request is complete. What it takes in memory is counted until its answer has gone. */
+static void submit_profiles(struct call *call)
+{
+	size_t bytes = call_body(call)->cap;
+
+	if (!api_otlp_hold(call->api, bytes)) {
+		refuse_busy(call, "too many profiles are being read at the moment");
+		return;
+	}
+	call->held_bytes = bytes;
+	submit_call(call);
+}
+
+static void on_profiles_end(struct net_request *request)
+{
+	submit_profiles(net_request_user(request));
+}
+
 static const struct net_request_ops call_ops = {
 	.on_end = submit,
 	.on_timer = on_timer,
+	.on_abort = on_abort,
+	.on_free = on_free,
+};
+
+static const struct net_request_ops profiles_ops = {
+	.on_end = on_profiles_end,
 	.on_abort = on_abort,
 	.on_free = on_free,
 };
@@ -304,6 +319,15 @@ void call_grpc_on_message(struct net_grpc_call *grpc, struct buf *message)
 	submit_call(call);
 }
 
+void call_grpc_on_profiles(struct net_grpc_call *grpc, struct buf *message)
+{
+	struct call *call = net_grpc_user(grpc);
+
+	call->message = *message;
+	*message = (struct buf){0};
+	submit_profiles(call);
+}
+
 void call_grpc_on_timer(struct net_grpc_call *grpc)
 {
 	submit_call(net_grpc_user(grpc));
@@ -327,7 +351,7 @@ const struct buf *call_body(const struct call *call)
 	return call->grpc ? &call->message : net_request_body(call->request);
 }
 
-void call_accept_format(struct api *api, struct net_request *request, enum api_path path, enum api_format format, call_work_fn *work)
+void call_accept_profiles(struct api *api, struct net_request *request, enum api_path path, enum api_format format, call_work_fn *work)
 {
 	struct net_body_options body = {.limit = api->options.limit_message};
 	struct call *call = create(api, request, path);
@@ -336,7 +360,7 @@ void call_accept_format(struct api *api, struct net_request *request, enum api_p
 	call->pool = api->profiles;
 	call->work = work;
 	call->format = format;
-	net_request_accept(request, &call_ops, call, &body);
+	net_request_accept(request, &profiles_ops, call, &body);
 }
 
 void call_refuse(struct api *api, struct net_request *request, enum api_path path, unsigned status, const char *code,

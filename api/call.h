@@ -88,8 +88,8 @@ void call_accept_symbolize(struct api *api, struct net_request *request, enum ap
  */
 struct call *call_accept_grpc(struct api *api, struct net_grpc_call *grpc, enum api_path path, struct net_pool *pool,
 	call_work_fn *work);
-/** As call_accept on the pool for profiles, for a body of that format. */
-void call_accept_format(struct api *api, struct net_request *request, enum api_path path, enum api_format format, call_work_fn *work);
+/** As call_accept, for profiles of that format: refused while the requests that are being read come to more than profiles_bytes. */
+void call_accept_profiles(struct api *api, struct net_request *request, enum api_path path, enum api_format format, call_work_fn *work);
 /**
  * The answer of a call that was deferred: call->reply, or @p take_e. The reference to the request that was taken (net_request_ref) before
  * it was deferred is dropped. Any thread.
@@ -97,9 +97,9 @@ void call_accept_format(struct api *api, struct net_request *request, enum api_p
 void call_end(struct call *call, struct err *take_e);
 /** The error answer that @p take_e asks for over HTTP; what was in @p reply is dropped. */
 void call_error_reply(const struct call *call, struct err *take_e, struct net_reply *reply);
-/** Refuses a gRPC call that may come again. Loop thread. */
-void call_grpc_refuse_busy(struct call *call, const char *message);
 void call_grpc_on_message(struct net_grpc_call *grpc, struct buf *message);
+/** In place of call_grpc_on_message, for what call_accept_profiles is over HTTP. */
+void call_grpc_on_profiles(struct net_grpc_call *grpc, struct buf *message);
 void call_grpc_on_timer(struct net_grpc_call *grpc);
 void call_grpc_on_cancel(struct net_grpc_call *grpc);
 void call_grpc_on_free(void *user);
@@ -129,7 +129,6 @@ void symbolize_on_head(struct net_request *request, void *user);
 void symbolize_on_open(struct net_grpc_call *grpc, void *user);
 void otlp_on_head(struct net_request *request, void *user);
 void otlp_on_open(struct net_grpc_call *grpc, void *user);
-void otlp_on_message(struct net_grpc_call *grpc, struct buf *message);
 void profiles_on_head(struct net_request *request, void *user);
 void files_on_head(struct net_request *request, void *user);
 void file_on_head(struct net_request *request, void *user);

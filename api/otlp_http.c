@@ -114,28 +114,15 @@ void otlp_on_open(struct net_grpc_call *grpc, void *user)
 		call->format = API_FORMAT_PROTOBUF;
 }
 
-void otlp_on_message(struct net_grpc_call *grpc, struct buf *message)
-{
-	struct call *call = net_grpc_user(grpc);
-
-	/* net counts a message until it is handed over. */
-	if (!api_otlp_hold(call->api, message->cap)) {
-		call_grpc_refuse_busy(call, "too many profiles are being read at the moment");
-		return;
-	}
-	call->held_bytes = message->cap;
-	call_grpc_on_message(grpc, message);
-}
-
 void otlp_on_head(struct net_request *request, void *user)
 {
 	struct api *api = user;
 
 	if (net_request_content_type_is(request, "application/json"))
-		call_accept_format(api, request, API_PATH_OTLP, API_FORMAT_JSON, export_profiles);
+		call_accept_profiles(api, request, API_PATH_OTLP, API_FORMAT_JSON, export_profiles);
 	else if (net_request_content_type_is(request, "application/x-protobuf") ||
 		 net_request_content_type_is(request, "application/protobuf"))
-		call_accept_format(api, request, API_PATH_OTLP, API_FORMAT_PROTOBUF, export_profiles);
+		call_accept_profiles(api, request, API_PATH_OTLP, API_FORMAT_PROTOBUF, export_profiles);
 	else
 		call_refuse(api, request, API_PATH_OTLP, 415, "unsupported_media_type",
 			"Content-Type must be application/x-protobuf or application/json");

@@ -125,6 +125,7 @@ static struct err *open_samples(struct daemon *daemon)
 		.keep_ms = settings->profiles_keep_ms,
 		.max_bytes = settings->profiles_max_bytes,
 		.raw_for_ms = settings->profiles_raw_for_ms,
+		.queue_bytes = settings->profiles_queue_bytes,
 	};
 
 	return samples_open(&options, &daemon->samples);
@@ -144,6 +145,7 @@ static struct err *create_api(struct daemon *daemon)
 		.limit_body = settings->limit_body,
 		.limit_answer = settings->limit_answer,
 		.limit_message = settings->limit_message,
+		.profiles_bytes = settings->profiles_reading_bytes,
 		.limit_modules = settings->limit_modules,
 		.limit_addresses = settings->limit_addresses,
 		.names_bytes = settings->names_bytes,

@@ -76,6 +76,10 @@ static const struct config_key keys[] = {
 		"SIZE of samples; past it the oldest are dropped"},
 	{"profiles.raw_for", NULL, CONFIG_DURATION, AT(profiles_raw_for_ms), 1000, UINT64_C(31536000000), "1h",
 		"TIME for which a sample's exact time is kept"},
+	{"profiles.reading", NULL, CONFIG_SIZE, AT(profiles_reading_bytes), 1024, UINT64_C(1) << 40, "512M",
+		"SIZE of OTLP requests that are being read, of all senders"},
+	{"profiles.queue", NULL, CONFIG_SIZE, AT(profiles_queue_bytes), 1024, UINT64_C(1) << 40, "256M",
+		"SIZE of samples that wait for the disk"},
 
 	{"worker.path", NULL, CONFIG_TEXT, AT(worker_path), 0, 0, NULL, "FILE cairn-worker; default: beside cairnd"},
 	{"ingest.workers", NULL, CONFIG_UINT, AT(ingest_workers), 0, 64, "0", "N workers at once; 0: one per two CPUs"},

@@ -56,6 +56,8 @@ struct settings {
 	uint64_t profiles_keep_ms;
 	uint64_t profiles_max_bytes;
 	uint64_t profiles_raw_for_ms;
+	uint64_t profiles_reading_bytes;
+	uint64_t profiles_queue_bytes;
 
 	char *worker_path;
 	uint64_t ingest_workers;

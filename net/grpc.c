@@ -15,6 +15,9 @@
 /* A deadline beyond four months is none. */
 #define TIMEOUT_NONE_MS ((uint64_t)10000000000)
 
+/* What is short of memory now may not be in a second. */
+enum { RETRY_AFTER_MS = 1000 };
+
 struct net_grpc_call {
 	struct net_request *request; /* borrowed: it owns the call */
 	const struct net_grpc_method *method;
@@ -307,7 +310,8 @@ static void on_body(struct net_request *request, const uint8_t *bytes, size_t le
 		return;
 	if (request->charged > 0 && net_memory_is_short(request->core, 0)) {
 		net_count(request->shard, NET_REFUSED_MEMORY, 1);
-		fail(call, NET_GRPC_UNAVAILABLE, "too much is in memory at the moment");
+		cancel(call);
+		finish(call, NET_GRPC_UNAVAILABLE, "too much is in memory at the moment", RETRY_AFTER_MS);
 	} else if (!call->watched && is_waiting(call)) {
 		arm(call);
 	}
