@@ -130,7 +130,8 @@ static struct err *append_aliases(struct api_answer *answer, uint32_t cursor)
 	return json_finish(&json);
 }
 
-static void put_numbers(struct buf *out, const struct table_frame *frame)
+/* @p named: the frame has a function, from whose entry an offset counts. */
+static void put_numbers(struct buf *out, const struct table_frame *frame, bool named)
 {
 	if (frame->line) {
 		PUT_LITERAL(out, ",\"line\":");
@@ -148,22 +149,28 @@ static void put_numbers(struct buf *out, const struct table_frame *frame)
 		PUT_LITERAL(out, ",\"inlined\":true");
 		return;
 	}
-	PUT_LITERAL(out, ",\"offset\":\"0x");
-	put_hex(out, frame->offset);
-	PUT_LITERAL(out, "\",\"inlined\":false");
+	if (named) {
+		PUT_LITERAL(out, ",\"offset\":\"0x");
+		put_hex(out, frame->offset);
+		PUT_LITERAL(out, "\"");
+	}
+	PUT_LITERAL(out, ",\"inlined\":false");
 }
 
+/* Every member is written with a comma before it, since any may be missing; the first one's becomes the brace. */
 static struct err *append_frame(struct api_answer *answer, const struct table_frame *frame)
 {
 	struct buf *out = &answer->out;
 	const struct api_text *function, *file;
+	size_t begin = out->len;
 
 	TRY(api_names_function_json(answer->names, frame, answer->demangle, &function));
 	TRY(api_names_file_json(answer->names, frame, &file));
 	TRY(buf_reserve(out, (size_t)function->len + file->len + FRAME_FIXED_BYTES));
 	put_bytes(out, function->bytes, function->len);
 	put_bytes(out, file->bytes, file->len);
-	put_numbers(out, frame);
+	put_numbers(out, frame, function->len > 0);
+	out->data[begin] = '{';
 	if (!frame->inlined && frame->aliases)
 		TRY(append_aliases(answer, frame->aliases));
 	return append_literal(out, "}");

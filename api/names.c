@@ -137,13 +137,12 @@ struct err *api_names_function(struct api_names *names, const struct table_frame
 	return keep(names, key, name, strlen(name), ret);
 }
 
-/* The object that was written, without its closing brace, and with @p first in the place of the opening one. */
-static struct err *keep_open_object(struct api_names *names, uint64_t key, struct json *json, char first,
-	const struct api_text **ret)
+/* The members of the object that was written, with a comma before the first. */
+static struct err *keep_members(struct api_names *names, uint64_t key, struct json *json, const struct api_text **ret)
 {
 	json_object_end(json);
 	TRY(json_finish(json));
-	names->scratch.data[0] = (uint8_t)first;
+	names->scratch.data[0] = ',';
 	return keep(names, key, names->scratch.data, names->scratch.len - 1, ret);
 }
 
@@ -156,6 +155,8 @@ struct err *api_names_function_json(struct api_names *names, const struct table_
 		*ret = text;
 		return NULL;
 	}
+	if (!frame->function[0])
+		return keep(names, key, NULL, 0, ret);
 	TRY(api_names_function(names, frame, how, &name));
 	names->scratch.len = 0;
 	struct json json = json_init(&names->scratch);
@@ -167,7 +168,7 @@ struct err *api_names_function_json(struct api_names *names, const struct table_
 		json_key(&json, "symbol");
 		json_text_n(&json, frame->function, symbol_len);
 	}
-	return keep_open_object(names, key, &json, '{', ret);
+	return keep_members(names, key, &json, ret);
 }
 
 const char *api_names_separator(const struct table_frame *frame)
@@ -195,5 +196,5 @@ struct err *api_names_file_json(struct api_names *names, const struct table_fram
 	json_object_begin(&json);
 	json_key(&json, "file");
 	json_text_joined(&json, (const char *)names->path.data, frame->base);
-	return keep_open_object(names, key, &json, ',', ret);
+	return keep_members(names, key, &json, ret);
 }

@@ -34,7 +34,7 @@ struct err *api_names_use_table(struct api_names *names, const struct sha256 *id
 /** The function's name as asked, plain. Texts are borrowed until the next api_names_use_table. ERR_NOMEM. */
 struct err *api_names_function(struct api_names *names, const struct table_frame *frame, enum api_demangle how,
 	const struct api_text **ret) MUST_USE;
-/** The beginning of a frame: `{"function":".."` and, where it differs, `,"symbol":".."`, escaped. */
+/** The members `,"function":".."` and, where it differs, `,"symbol":".."`, escaped; empty when the function is unknown. */
 struct err *api_names_function_json(struct api_names *names, const struct table_frame *frame, enum api_demangle how,
 	const struct api_text **ret) MUST_USE;
 /** The member `,"file":".."`, escaped; empty when the file is unknown. */

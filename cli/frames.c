@@ -8,7 +8,8 @@
  * The two parts of a function's text stand on either side of the file and line, hence `tail_len`:
  *     {"function":"f(int)","symbol":"_Z1fi"  ,"file":"/src/a.cc","line":12,"column":3  ,"start_line":10  ,"inlined":true}
  *      ^ text                                 ^ file's text      ^ from the frame       ^ tail            ^ from the frame
- * Members that are not known are left out (file, line, column, start_line, aliases), as in the HTTP API.
+ * Members that are not known are left out (function and symbol, file, line, column, start_line, aliases), as in the HTTP API. So every
+ * member is written with a comma before it, and the first one's becomes the brace.
  * Numbers are the table's, and a damaged table may give any: those past the counts that it says are not remembered.
  */
 #include "cli/frames.h"
@@ -78,7 +79,12 @@ static struct err *render_function(struct frames_writer *writer, const struct ta
 	struct json json = json_init(&writer->text);
 	struct frames_text text = {.off = (uint32_t)writer->text.len};
 
-	/* An object is begun for the commas' sake and never ended; the brace is wanted, too. */
+	/* A line that belongs to no function. */
+	if (!frame->function[0]) {
+		*ret = text;
+		return NULL;
+	}
+	/* An object is begun for the commas' sake and never ended. */
 	json_object_begin(&json);
 	json_key(&json, "function");
 	json_text(&json, demangle(frame->function, writer->style, name, sizeof(name)));
@@ -92,6 +98,7 @@ static struct err *render_function(struct frames_writer *writer, const struct ta
 	text.tail_len = (uint32_t)(writer->text.len - text.off - text.len);
 	json.depth = 0;
 	TRY(json_finish(&json));
+	writer->text.data[text.off] = ',';
 	*ret = text;
 	return NULL;
 }
@@ -183,7 +190,7 @@ static struct err *write_frame(struct frames_writer *writer, const struct table_
 {
 	struct frames_text function, file;
 	/* Texts that are not remembered are made at the end of the cache's text and dropped after use. */
-	size_t cached = writer->text.len;
+	size_t cached = writer->text.len, begin = out->len;
 
 	TRY(find_text(writer, frame, writer->functions, writer->function_count, frame->function_id, render_function, &function));
 	TRY(find_text(writer, frame, writer->files, writer->file_count, frame->file_id, render_file, &file));
@@ -199,12 +206,13 @@ static struct err *write_frame(struct frames_writer *writer, const struct table_
 		at = copy_decimal(at, frame->column);
 	}
 	at = copy(at, writer->text.data + function.off + function.len, function.tail_len);
-	if (is_last) {
+	if (is_last && function.len > 0) {
 		at = COPY_LITERAL(at, ",\"offset\":");
 		at = copy_hex(at, frame->offset);
 	}
 	at = frame->inlined ? COPY_LITERAL(at, ",\"inlined\":true") : COPY_LITERAL(at, ",\"inlined\":false");
 	out->len = (size_t)(at - out->data);
+	out->data[begin] = '{';
 	if (cached >= FRAMES_CACHE_MAX_BYTES)
 		writer->text.len = cached;
 	if (is_last && frame->aliases)

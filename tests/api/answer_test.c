@@ -127,6 +127,26 @@ Test(answer_json, demangles_as_asked_and_keeps_the_forms_apart, .init = set_up, 
 	buf_deinit(&none);
 }
 
+Test(answer_json, leaves_the_function_out_where_only_a_line_or_nothing_is_known, .init = set_up, .fini = tear_down)
+{
+	static const char expected[] = "{\"status\":\"ok\",\"frames\":[{\"file\":\"/s/a.S\",\"line\":7,\"inlined\":true},{\"inlined\":false}]}";
+	const struct table_frame frames[] = {
+		{.function = "", .function_id = 90, .dir = "/s", .base = "a.S", .file_id = 90, .line = 7, .inlined = true},
+		{.function = "", .function_id = 90, .dir = "", .base = "", .file_id = 91, .offset = 3}};
+	struct api_module_head head = {.status = API_MODULE_OK, .reason = "", .source = "upload", .kind = "dwarf"};
+	struct api_answer *answer;
+	struct buf out;
+
+	cr_assert_null(api_answer_begin(API_FORMAT_JSON, API_DEMANGLE_FULL, names, 1 << 20, &answer));
+	cr_assert_null(api_answer_module(answer, &head, &table, &table_id));
+	cr_assert_null(api_answer_result(answer, API_RESULT_OK, frames, ARRAY_SIZE(frames)));
+	cr_assert_null(api_answer_module_end(answer));
+	cr_assert_null(api_answer_end(answer, &out));
+	cr_assert(contains(&out, expected), "%.*s", (int)out.len, (char *)out.data);
+	buf_deinit(&out);
+	api_answer_destroy(answer);
+}
+
 Test(answer_json, stops_at_its_limit, .init = set_up, .fini = tear_down)
 {
 	struct api_answer *answer;

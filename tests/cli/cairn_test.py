@@ -133,6 +133,16 @@ class Table(ProgramTest):
         self.assertTrue(frames[-1]["file"].endswith("sample.cc"))
         self.build(lone, "-o", self.path("without"), status=1, stderr="neither DWARF nor function symbols")
 
+    def test_a_line_of_no_function_has_no_such_member(self):
+        with open(self.path("line.s"), "w", encoding="ascii") as file:
+            file.write("\t.text\n\tnop\n\tret\n")
+        tool("gcc", "-g", "-nostdlib", "-shared", self.path("line.s"), "-o", self.path("line.so"))
+        sections = subprocess.run(["readelf", "-SW", self.path("line.so")], check=True, capture_output=True, text=True).stdout
+        address = "0x" + re.search(r" \.text +PROGBITS +0*([0-9a-f]+)", sections).group(1)
+        self.build(self.path("line.so"), "-o", self.path("t"))
+        frames = self.lookup(self.path("t"), address)[0]["frames"]
+        self.assertEqual(frames, [{"file": self.path("line.s"), "line": 2, "inlined": False}])
+
     def test_build_says_what_and_where(self):
         binary, _ = self.split(link=False)
         other = self.path("other")

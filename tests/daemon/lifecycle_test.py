@@ -57,6 +57,14 @@ class Lifecycle(unittest.TestCase):
         self.assertEqual({f.replace("data-dir", "data_dir") for f in flags}, documented)
         self.assertEqual(in_file, documented)
 
+    def test_documentation_gives_every_default_as_it_is(self):
+        defaults = dict(re.findall(r"^\s*--([a-z_.-]+) [A-Z]+ .*?\(default: ([^)]+)\)$", run("--help").stdout, re.M))
+        documented = dict(re.findall(r"^\| `([a-z_.]+)` \| `?([^|`:]+)", read(SOURCE_DIR + "/docs/configuration.md").decode(), re.M))
+        self.assertGreater(len(defaults), 40)
+        for key, default in defaults.items():
+            if not key.startswith(("http", "grpc")):
+                self.assertEqual(documented[key].split(",")[0].strip(), default, key)
+
     def test_example_file_is_taken(self):
         daemon = Cairnd("--config", SOURCE_DIR + "/daemon/cairnd.conf")
         with daemon:
