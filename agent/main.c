@@ -21,6 +21,7 @@ enum { POLL_MS = 100, REPORT_MS = 5000, WINDOW_MAX_MS = 3600 * 1000 };
 
 struct flags {
 	struct sampler_options sampler;
+	const char *probes[SAMPLER_PROBES_MAX];
 	uint64_t window_ms;
 	const char *output, *collector; /* one of them */
 };
@@ -242,7 +243,14 @@ static const char help[] =
 	"  --collector HOST:PORT      where to\n"
 	"  --samples-per-second N     per CPU, 1 to 1000 (20)\n"
 	"  --pid PID                  this process only\n"
-	"  --no-task-regs             user registers as on kernels without BTF\n"
+	"  --off-cpu-threshold P      of threads that leave a CPU this share is sampled, 0 to 1 (0: none)\n"
+	"  --uprobe PATH:SYMBOL       hits of this function are sampled; also PATH+0xOFFSET; may be repeated\n"
+	"  --ring-bytes N             room for samples that wait to be read (4194304)\n"
+	"  --deltas-max N, --pages-max N, --mappings-max N\n"
+	"                             most places in the unwinder's tables (8388608, 524288, 262144)\n"
+	"  --sysfs DIR                where CPUs are listed (/sys)\n"
+	"  --no-task-regs, --no-regs-helper, --no-bpf-loop\n"
+	"                             work as on kernels without BTF, bpf_task_pt_regs (5.15), bpf_loop (5.17)\n"
 	"  --verifier-log             what libbpf and the verifier say, to standard error\n"
 	"  --help, --version\n"
 	"\n"
@@ -284,7 +292,55 @@ static bool parse_duration(const char *text, uint64_t *ret)
 	return false;
 }
 
-enum { FLAG_ONCE = 256, FLAG_HZ, FLAG_PID, FLAG_NO_TASK_REGS, FLAG_VERIFIER_LOG, FLAG_HELP, FLAG_VERSION, FLAG_PROTOCOL, FLAG_COLLECTOR };
+enum { FLAG_ONCE = 256, FLAG_HZ, FLAG_PID, FLAG_NO_TASK_REGS, FLAG_VERIFIER_LOG, FLAG_HELP, FLAG_VERSION, FLAG_PROTOCOL, FLAG_COLLECTOR,
+	FLAG_OFF_CPU, FLAG_UPROBE, FLAG_RING, FLAG_DELTAS, FLAG_PAGES, FLAG_MAPPINGS, FLAG_SYSFS, FLAG_NO_REGS_HELPER, FLAG_NO_BPF_LOOP };
+
+/** What the kernel half takes; false: its value is wrong. */
+static bool take_sampler_flag(struct flags *flags, int flag, const char *value)
+{
+	struct sampler_options *o = &flags->sampler;
+	uint64_t number = 0;
+	char *end = NULL;
+
+	switch (flag) {
+	case FLAG_OFF_CPU: {
+		double share = strtod(value, &end);
+		if (end == value || *end || !(share >= 0 && share <= 1))
+			return false;
+		o->off_cpu_threshold = share < 1 ? (uint32_t)(share * 4294967296.0) : UINT32_MAX;
+		return true;
+	}
+	case FLAG_UPROBE:
+		if (o->probe_count == SAMPLER_PROBES_MAX)
+			return false;
+		flags->probes[o->probe_count++] = value;
+		o->probes = flags->probes;
+		return true;
+	case FLAG_RING:
+		if (!parse_number(value, 4096, 1 << 30, &number) || (number & (number - 1)) != 0)
+			return false;
+		o->ring_bytes = (uint32_t)number;
+		return true;
+	case FLAG_DELTAS:
+	case FLAG_PAGES:
+	case FLAG_MAPPINGS:
+		if (!parse_number(value, 1, 1 << 28, &number))
+			return false;
+		*(flag == FLAG_DELTAS ? &o->deltas_max : flag == FLAG_PAGES ? &o->pages_max : &o->mappings_max) = (uint32_t)number;
+		return true;
+	case FLAG_SYSFS:
+		o->sysfs = value;
+		return true;
+	case FLAG_NO_TASK_REGS:
+		return o->without_task_regs = true;
+	case FLAG_NO_REGS_HELPER:
+		return o->without_regs_helper = true;
+	case FLAG_NO_BPF_LOOP:
+		return o->without_loop = true;
+	default:
+		return false;
+	}
+}
 
 /** One flag; false: its value is wrong. */
 static bool take_flag(struct flags *flags, int flag, const char *value)
@@ -312,14 +368,11 @@ static bool take_flag(struct flags *flags, int flag, const char *value)
 			return false;
 		flags->sampler.only_pid = (uint32_t)number;
 		return true;
-	case FLAG_NO_TASK_REGS:
-		flags->sampler.without_task_regs = true;
-		return true;
 	case FLAG_VERIFIER_LOG:
 		flags->sampler.verifier_log = true;
 		return true;
 	default:
-		return false;
+		return take_sampler_flag(flags, flag, value);
 	}
 }
 
@@ -329,7 +382,12 @@ static int parse_flags(int argc, char **argv, struct flags *flags)
 	static const struct option options[] = {{"once", required_argument, NULL, FLAG_ONCE}, {"output", required_argument, NULL, 'o'},
 		{"protocol", required_argument, NULL, FLAG_PROTOCOL}, {"collector", required_argument, NULL, FLAG_COLLECTOR},
 		{"samples-per-second", required_argument, NULL, FLAG_HZ}, {"pid", required_argument, NULL, FLAG_PID},
-		{"no-task-regs", no_argument, NULL, FLAG_NO_TASK_REGS}, {"verifier-log", no_argument, NULL, FLAG_VERIFIER_LOG},
+		{"no-task-regs", no_argument, NULL, FLAG_NO_TASK_REGS},
+		{"no-regs-helper", no_argument, NULL, FLAG_NO_REGS_HELPER}, {"no-bpf-loop", no_argument, NULL, FLAG_NO_BPF_LOOP},
+		{"off-cpu-threshold", required_argument, NULL, FLAG_OFF_CPU}, {"uprobe", required_argument, NULL, FLAG_UPROBE},
+		{"ring-bytes", required_argument, NULL, FLAG_RING}, {"deltas-max", required_argument, NULL, FLAG_DELTAS},
+		{"pages-max", required_argument, NULL, FLAG_PAGES}, {"mappings-max", required_argument, NULL, FLAG_MAPPINGS},
+		{"sysfs", required_argument, NULL, FLAG_SYSFS}, {"verifier-log", no_argument, NULL, FLAG_VERIFIER_LOG},
 		{"help", no_argument, NULL, FLAG_HELP}, {"version", no_argument, NULL, FLAG_VERSION}, {0}};
 	int flag = 0;
 

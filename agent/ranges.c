@@ -18,7 +18,7 @@ static struct err *grow(struct range **items, size_t *cap, size_t count)
 
 struct err *ranges_init(struct ranges *ranges, uint32_t count)
 {
-	*ranges = (struct ranges){0};
+	*ranges = (struct ranges){.total = count};
 	TRY(grow(&ranges->free, &ranges->free_cap, 0));
 	if (count > 0)
 		ranges->free[ranges->free_count++] = (struct range){.first = 0, .count = count};
@@ -107,4 +107,11 @@ struct err *ranges_give(struct ranges *r, uint32_t first, uint32_t count, uint64
 	TRY(grow(&r->resting, &r->resting_cap, r->resting_count));
 	r->resting[r->resting_count++] = (struct range){.first = first, .count = count, .free_at_ms = free_at_ms};
 	return NULL;
+}
+
+uint32_t ranges_end(struct ranges *r, uint64_t now_ms)
+{
+	wake_rested(r, now_ms);
+	const struct range *last = r->free_count > 0 ? &r->free[r->free_count - 1] : NULL;
+	return last && last->first + last->count == r->total ? last->first : r->total;
 }

@@ -23,6 +23,7 @@ struct ranges {
 	struct range *resting; /* oldest first */
 	size_t resting_count, resting_cap;
 	uint32_t used; /* resting ones included */
+	uint32_t total;
 };
 
 /** All of [0, @p count) is free. ERR_NOMEM. */
@@ -32,5 +33,8 @@ void ranges_deinit(struct ranges *ranges);
 bool ranges_take(struct ranges *ranges, uint32_t count, uint64_t now_ms, uint32_t *first_ret);
 /** Gives back; it can be taken from @p free_at_ms on. ERR_NOMEM: the place is lost. */
 struct err *ranges_give(struct ranges *ranges, uint32_t first, uint32_t count, uint64_t free_at_ms) MUST_USE;
+
+/** Nothing at or behind this place is taken, or rests after @p now_ms. */
+uint32_t ranges_end(struct ranges *ranges, uint64_t now_ms);
 
 #endif

@@ -15,18 +15,40 @@
 #include <stdint.h>
 
 enum {
-	SAMPLER_DELTAS = 4 << 20, /* default places: 16 MiB; libjvm takes 130,000 */
-	SAMPLER_PAGES = 1 << 18,  /* 2 MiB: 16 GiB of executables' addresses */
-	SAMPLER_MAPPINGS = 1 << 17, /* 4 MiB */
+	/* Most places in the tables, by default; memory is taken as they fill. */
+	SAMPLER_DELTAS = 8 << 20,   /* 32 MiB; libjvm takes 130,000 */
+	SAMPLER_PAGES = 1 << 19,    /* 4 MiB: 32 GiB of executables' addresses */
+	SAMPLER_MAPPINGS = 1 << 18, /* 8 MiB */
+	SAMPLER_RING_BYTES = 4 << 20,
 	SAMPLER_HZ_MAX = 1000,
-	SAMPLER_CPUS_MAX = 1024,
+	SAMPLER_PROBES_MAX = 64,
 };
 
 struct sampler_options {
 	uint32_t hz;
 	uint32_t only_pid;	      /* 0: all */
-	bool without_task_regs;       /* the way of kernels without BTF, for tests */
-	bool verifier_log;	      /* libbpf's and the verifier's words to standard error */
+	uint32_t off_cpu_threshold;   /* of 2^32: probability that a thread which leaves a CPU is sampled; 0: none is */
+	const char *const *probes;    /* "PATH:SYMBOL" or "PATH+0xOFFSET"; borrowed until sampler_destroy */
+	unsigned probe_count;	      /* at most SAMPLER_PROBES_MAX */
+	uint32_t ring_bytes;	      /* a power of two, whole pages; 0: SAMPLER_RING_BYTES */
+	uint32_t deltas_max, pages_max, mappings_max; /* 0: SAMPLER_DELTAS, .. */
+	const char *sysfs;	      /* where CPUs are listed; NULL: /sys */
+	/* The ways of lesser kernels, for tests. */
+	bool without_task_regs;	  /* user registers from the top of the stack, although there is BTF */
+	bool without_regs_helper; /* .. from the top of task_struct.stack */
+	bool without_btf;
+	bool without_loop;	  /* tail calls, although there is bpf_loop */
+	bool verifier_log;	  /* libbpf's and the verifier's words to standard error */
+};
+
+struct sampler_status {
+	bool has_loop;
+	enum sample_regs_way regs_way;
+	unsigned cpus; /* that tick */
+	uint64_t cpus_come, cpus_gone; /* while it ran */
+	uint64_t table_bytes;	   /* of BPF tables that grow */
+	uint64_t tables_not_grown; /* times that the kernel gave no memory, or a table was full */
+	uint64_t off_cpu_waiting, off_cpu_dropped, off_cpu_unmatched; /* agent/off_cpu.h */
 };
 
 struct sampler_handler {
@@ -51,7 +73,7 @@ void sampler_destroy(struct sampler *sampler);
 const struct tables_arrays *sampler_arrays(const struct sampler *sampler);
 /** Begins to listen for processes (before /proc is read, so that none is missed). */
 struct err *sampler_listen(struct sampler *sampler) MUST_USE;
-/** Begins to tick on every CPU that is online, and to follow CPUs that come. */
+/** Begins to tick on every CPU that is online, and on those that come (sampler_poll looks), and to follow switches and probes. */
 struct err *sampler_start(struct sampler *sampler) MUST_USE;
 void sampler_stop(struct sampler *sampler);
 /** Waits at most @p timeout_ms for a half full ring, then hands out all there is: processes first. Errors of @p handler. */
@@ -60,5 +82,6 @@ void sampler_counters(const struct sampler *sampler, uint64_t ret[SAMPLE_COUNTER
 /** A short stable word for a counter: "complete", "no_mapping", .. */
 const char *sampler_counter_name(unsigned counter);
 unsigned sampler_cpus(const struct sampler *sampler);
+void sampler_status(const struct sampler *sampler, struct sampler_status *ret);
 
 #endif

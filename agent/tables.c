@@ -74,17 +74,33 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+static struct ranges *ranges_of(struct tables *t, enum tables_growing which)
+{
+	return which == TABLES_MAPPINGS ? &t->mappings : which == TABLES_PAGES ? &t->pages : &t->deltas;
+}
+
 /* -------------------------------------------------------------------------------------- executables */
+
+/** @p count items of a table. False: no place, or no memory. */
+static bool take(struct tables *t, enum tables_growing which, uint32_t count, uint32_t *first_ret)
+{
+	struct ranges *ranges = ranges_of(t, which);
+
+	if (!ranges_take(ranges, count, now_ms(), first_ret))
+		return false;
+	if (!t->arrays.grow || t->arrays.grow(t->arrays.context, which, *first_ret + count) == 0)
+		return true;
+	err_free(ranges_give(ranges, *first_ret, count, 0));
+	return false;
+}
 
 /** Places for a built table, and its content into them. False: no place. */
 static bool place(struct tables *t, const struct unwind_table *table, struct exe_slot *slot)
 {
-	uint64_t now = now_ms();
-
-	if (!ranges_take(&t->pages, table->page_count, now, &slot->first_page))
+	if (!take(t, TABLES_PAGES, table->page_count, &slot->first_page))
 		return false;
-	if (!ranges_take(&t->deltas, table->delta_count, now, &slot->first_delta)) {
-		err_free(ranges_give(&t->pages, slot->first_page, table->page_count, now));
+	if (!take(t, TABLES_DELTAS, table->delta_count, &slot->first_delta)) {
+		err_free(ranges_give(&t->pages, slot->first_page, table->page_count, 0));
 		return false;
 	}
 	slot->page_count = table->page_count;
@@ -352,7 +368,7 @@ static struct err *publish(struct tables *t, struct sync *s)
 	struct process *process = process_of(t, s->pid);
 	uint32_t first = 0;
 
-	while (s->count > 0 && !ranges_take(&t->mappings, s->count, now_ms(), &first)) {
+	while (s->count > 0 && !take(t, TABLES_MAPPINGS, s->count, &first)) {
 		s->cut = true;
 		s->count /= 2;
 	}
@@ -413,6 +429,8 @@ void tables_trim(struct tables *t)
 		*slot = (struct exe_slot){0};
 		t->counters.exes--;
 	}
+	for (enum tables_growing which = 0; which < TABLES_GROWING && t->arrays.shrink; which++)
+		t->arrays.shrink(t->arrays.context, which, ranges_end(ranges_of(t, which), now_ms()));
 }
 
 const struct tables_exe *tables_exe(const struct tables *tables, uint32_t exe)

@@ -22,6 +22,14 @@ enum {
 	TABLES_PROCESSES_MAX = 65536,
 };
 
+/* Tables that take memory as they fill. */
+enum tables_growing {
+	TABLES_MAPPINGS,
+	TABLES_PAGES,
+	TABLES_DELTAS,
+	TABLES_GROWING,
+};
+
 /* The arrays, as mapped from BPF maps (or plain memory in tests). Borrowed. */
 struct tables_arrays {
 	struct unwind_mapping *mappings;
@@ -30,6 +38,10 @@ struct tables_arrays {
 	struct unwind_delta *deltas;
 	struct unwind_info *infos; /* UNWIND_INFOS_MAX */
 	uint32_t mapping_count, page_count, delta_count;
+	/* Makes the first @items of a table usable: 0 or an errno. NULL: they all are. */
+	int (*grow)(void *context, enum tables_growing which, uint32_t items);
+	/* Nothing behind the first @items is in use. May be NULL. */
+	void (*shrink)(void *context, enum tables_growing which, uint32_t items);
 	/* Shows (or with count 0 hides) a process to the kernel. 0 or an errno. */
 	int (*show)(void *context, uint32_t pid, const struct sample_process *process);
 	void *context;

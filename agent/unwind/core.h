@@ -26,19 +26,6 @@
 
 #include "agent/unwind/types.h"
 
-struct unwind_run {
-	__u64 pc, sp, fp;
-	__u32 first_mapping, mapping_count; /* of the process */
-	__u32 frame_count;
-	__u32 end;	   /* enum unwind_end, once ended */
-	__u8 is_interrupted; /* pc is where it ran, not a return address */
-	__u8 is_leaf;	   /* registers are all known */
-	__u8 by_frame_pointer; /* the last step followed rbp for want of anything better */
-	__u8 signals;	   /* frames of signal handlers that were passed */
-	__u32 frame_pointer_steps;
-	__u64 regs[UNWIND_REGS]; /* of the leaf */
-};
-
 static const struct unwind_mapping *unwind_mapping_at(struct unwind_run *run, __u32 index);
 static const struct unwind_exe *unwind_exe_at(struct unwind_run *run, __u32 exe);
 static const struct unwind_page *unwind_page_at(struct unwind_run *run, __u32 index);

@@ -112,6 +112,20 @@ struct unwind_mapping {
 };
 _Static_assert(sizeof(struct unwind_mapping) == 32, "layout shared with BPF");
 
+/* The unwinder's state: registers of the frame it is at, and how far it came. */
+struct unwind_run {
+	__u64 pc, sp, fp;
+	__u32 first_mapping, mapping_count; /* of the process */
+	__u32 frame_count;
+	__u32 end;	   /* enum unwind_end, once ended */
+	__u8 is_interrupted; /* pc is where it ran, not a return address */
+	__u8 is_leaf;	   /* registers are all known */
+	__u8 by_frame_pointer; /* the last step followed rbp for want of anything better */
+	__u8 signals;	   /* frames of signal handlers that were passed */
+	__u32 frame_pointer_steps;
+	__u64 regs[UNWIND_REGS]; /* of the leaf */
+};
+
 /* Why a stack ends. Each has a counter. */
 enum unwind_end {
 	UNWIND_END_COMPLETE,	/* the outermost frame was reached */
