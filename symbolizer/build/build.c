@@ -17,6 +17,7 @@
 #include "symbolizer/build/gopclntab.h"
 #include "symbolizer/build/merge.h"
 #include "symbolizer/build/minidebug.h"
+#include "symbolizer/build/plt.h"
 #include "symbolizer/build/runner.h"
 #include "symbolizer/build/split.h"
 #include "symbolizer/table/table.h"
@@ -28,7 +29,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DWARF_SECTIONS = 9, SECTION_STR = 0, SECTION_LINE_STR = 1 };
+enum { DWARF_SECTIONS = 9, SECTION_STR = 0, SECTION_LINE_STR = 1, SYMBOL_TABLES = 3, STUBS = 3 };
 
 static const char *const section_names[DWARF_SECTIONS] = {
 	".debug_str", ".debug_line_str", ".debug_info", ".debug_abbrev", ".debug_line", ".debug_str_offsets", ".debug_addr",
@@ -62,7 +63,8 @@ struct build {
 	size_t *task_starts;	      /* first of each group in tasks; one more for the end */
 	size_t task_count;
 	struct minidebug mini;
-	struct symbols symbols[MERGE_SYMBOL_TABLES];
+	struct symbols symbols[SYMBOL_TABLES];
+	struct plt plt;
 	struct merge merge;
 };
 
@@ -468,7 +470,7 @@ static struct err *read_symbol_table(struct build *b, struct elffile *file, size
 	return NULL;
 }
 
-/* .symtab of the debug file, else of the binary, else of its MiniDebugInfo; then the binary's .dynsym. A damaged table is left out. */
+/* .symtab of the debug file, else of the binary, else of its MiniDebugInfo; then the binary's .dynsym, and its stubs. A damaged table is left out. */
 static struct err *read_symbols(struct build *b)
 {
 	TRY(read_symbol_table(b, b->debug, 0, TABLE_FROM_SYMTAB));
@@ -476,7 +478,12 @@ static struct err *read_symbols(struct build *b)
 	if (b->symbols[0].count == 0 && b->binary)
 		TRY(pass_over_damage(b, minidebug_open(b->binary, b->options->memory_max, &b->mini)));
 	TRY(read_symbol_table(b, b->mini.file, 1, TABLE_FROM_GNU_DEBUGDATA));
-	return read_symbol_table(b, b->code, 2, TABLE_FROM_DYNSYM);
+	TRY(read_symbol_table(b, b->code, 2, TABLE_FROM_DYNSYM));
+	if (b->binary)
+		TRY(pass_over_damage(b, plt_read(b->binary, &b->account, &b->plt)));
+	/* No source: names of others' functions make no symbols of this file. */
+	b->merge.symbols[STUBS] = (struct merge_symbols){.symbols = &b->plt.symbols};
+	return NULL;
 }
 
 /* Nothing came out: whose fault is it? */
@@ -497,7 +504,7 @@ static struct err *merge_all(struct build *b)
 	b->merge.base = elffile_base(b->code);
 	TRY(merge_run(&b->merge, b->units, b->unit_count + b->go_count, b->unit_count));
 	struct table_input *input = &b->merge.input;
-	if (input->row_count == 0)
+	if (input->row_count == 0 || input->sources == 0)
 		return nothing_found(b);
 	const struct build_id *id = elffile_build_id(b->code);
 	if (id->len == 0 && b->debug)
@@ -516,10 +523,11 @@ static void release_inputs(struct build *b)
 		unit_result_deinit(&b->units[i], &b->account);
 	free(TAKE_PTR(b->units));
 	b->unit_count = b->go_count = 0;
-	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
+	for (size_t t = 0; t < SYMBOL_TABLES; t++)
 		symbols_deinit(&b->symbols[t]);
+	plt_deinit(&b->plt);
+	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++)
 		b->merge.symbols[t].symbols = NULL;
-	}
 	for (unsigned s = 0; b->dwarf_file && s < DWARF_SECTIONS; s++)
 		release_section(b, s);
 	split_set_deinit(&b->splits, &b->account);

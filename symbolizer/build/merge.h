@@ -12,7 +12,7 @@
 #include "symbolizer/table/writer.h"
 
 enum {
-	MERGE_SYMBOL_TABLES = 3, /* .symtab, .gnu_debugdata, .dynsym */
+	MERGE_SYMBOL_TABLES = 4, /* .symtab, .gnu_debugdata, .dynsym, stubs of the PLT */
 	MERGE_ALIASES_MAX = 4096, /* of one function; further names of its address are left out */
 	MERGE_SAME_NAME_MAX = 64, /* functions with one name and start line that are told apart by their file */
 };

@@ -455,6 +455,16 @@ static void compare_lines(struct verify *verify, uint64_t vaddr)
 	differ(verify, vaddr, VERIFY_LINE, 0);
 }
 
+/* A stub of the PLT, alone and without a place, where the reference has nothing. */
+static bool is_stub(const struct verify *verify)
+{
+	const struct table_frame *frame = &verify->frames[0];
+	const size_t len = strlen(frame->function);
+
+	return verify->frame_count == 1 && len > 4 && strcmp(frame->function + len - 4, "@plt") == 0 && frame->base[0] == '\0' && !must_know(verify) &&
+		verify->rows.count == 0;
+}
+
 static struct err *compare_address(struct verify *verify, uint64_t vaddr)
 {
 	TRY(advance(verify, &verify->nodes, vaddr));
@@ -466,7 +476,9 @@ static struct err *compare_address(struct verify *verify, uint64_t vaddr)
 	verify->frame_count = table_lookup(verify->request->table, vaddr - verify->base, verify->frames, FRAMES_MAX);
 	verify->report->addresses++;
 	verify->report->frames += verify->frame_count;
-	if (verify->frame_count > 0 && !must_know(verify) && verify->rows.count == 0 && !has_sizeless(verify, vaddr))
+	if (is_stub(verify))
+		verify->report->stubs++;
+	else if (verify->frame_count > 0 && !must_know(verify) && verify->rows.count == 0 && !has_sizeless(verify, vaddr))
 		differ(verify, vaddr, VERIFY_EXTRA, 0);
 	else if (verify->frame_count > 0 && verify->is_split)
 		compare_lines(verify, vaddr);
@@ -611,6 +623,8 @@ struct err *verify_report_text(const struct verify_report *report, struct buf *r
 		report->addresses, report->frames, report->excused_files));
 	if (report->lines_only > 0)
 		TRY(buf_printf(ret, "lines only: %" PRIu64 " addresses of split units\n", report->lines_only));
+	if (report->stubs > 0)
+		TRY(buf_printf(ret, "stubs: %" PRIu64 " addresses named by relocations, not compared\n", report->stubs));
 	TRY(buf_printf(ret, "differences: %" PRIu64, verify_difference_count(report)));
 	for (size_t i = 0; i < VERIFY_DIFFERENCES; i++)
 		if (report->differences[i])

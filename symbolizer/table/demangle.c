@@ -125,6 +125,16 @@ static size_t without_clone_suffixes(const char *name, size_t len)
 	}
 }
 
+/* What stubs of the PLT have behind the name of what they call. It is shown. */
+static const char stub_suffix[] = "@plt";
+
+static size_t without_stub_suffix(const char *name, size_t len)
+{
+	const size_t suffix = sizeof(stub_suffix) - 1;
+
+	return len > suffix && memcmp(name + len - suffix, stub_suffix, suffix) == 0 ? len - suffix : len;
+}
+
 /* ---- short names --------------------------------------------------------------------------------------------------- */
 
 static bool is_ident(char c)
@@ -262,19 +272,23 @@ const char *demangle(const char *linkage, enum demangle_style style, char *out, 
 	if (style == DEMANGLE_NONE || len > DEMANGLE_MAX_NAME || len < 2)
 		return linkage;
 	char name[DEMANGLE_MAX_NAME + 1];
-	size_t kept = without_clone_suffixes(linkage, len);
+	const size_t bare = without_stub_suffix(linkage, len), kept = without_clone_suffixes(linkage, bare), suffix = len - bare;
 	memcpy(name, linkage, kept);
 	name[kept] = 0;
+	if (cap <= suffix)
+		return linkage;
+	cap -= suffix;
 	struct sink sink = {.text = out, .cap = cap};
 	/* `rust` may be either: legacy Rust names are Itanium's */
 	bool itanium = strncmp(name, "_Z", 2) == 0, rust = itanium || strncmp(name, "_R", 2) == 0;
 	if (cap > 1 && ((rust && demangle_rust(name, style, &sink)) || (itanium && demangle_cxx(name, kept, style, &sink)))) {
 		if (style == DEMANGLE_SHORT)
 			shorten(out);
-		return out;
-	}
-	if (rust || kept == len || kept >= cap)
+	} else if (rust || kept == bare || kept >= cap) {
 		return linkage;
-	memcpy(out, name, kept + 1);
+	} else {
+		memcpy(out, name, kept + 1);
+	}
+	memcpy(out + strlen(out), linkage + bare, suffix + 1);
 	return out;
 }

@@ -21,7 +21,8 @@ enum {
 
 /**
  * The name to show for a linkage name. What compilers append to clones (`.part.0`, `.constprop.0`, `.isra.0`, `.cold`,
- * `.lto_priv.0`, `.llvm.123`, ..) is dropped, from unmangled names too; other dots (Go's) stay.
+ * `.lto_priv.0`, `.llvm.123`, ..) is dropped, from unmangled names too; other dots (Go's) stay, and so does a stub's `@plt`.
+ * Names of D, Swift and OCaml stay as they are.
  * @param linkage  NUL-terminated
  * @param out      the caller's buffer; DEMANGLE_OUT_SIZE bytes fit any answer
  * @return @p out, or @p linkage itself where nothing changes or the answer does not fit @p cap. Any thread with 4 MiB of

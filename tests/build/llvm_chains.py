@@ -5,6 +5,9 @@
 LLVM prefers .symtab's name and of several picks one, also any other symbol's of the address, or DWARF's own, which is what
 LLVM says when the symbol table is taken away.
 
+llvm-symbolizer knows no stubs of the PLT: objdump's and llvm-objdump's labels judge them (`puts@plt`), and for ARM and RISC-V, where
+neither has any, the order of the relocations in lld's files.
+
 Known of llvm-symbolizer 19, told apart, all of them only where DWARF has no word:
     file    it gives the STT_FILE symbol's name, without line, as the file of a symbol
     beyond  it takes a sizeless symbol on past its section's end (_init over .plt), or past a sized function around it
@@ -12,9 +15,12 @@ Known of llvm-symbolizer 19, told apart, all of them only where DWARF has no wor
 import bisect
 import itertools
 import os
+import re
 import subprocess
 
 LLVM = os.environ.get("LLVM_SYMBOLIZER", "llvm-symbolizer-19")
+OBJDUMP = os.environ.get("LLVM_OBJDUMP", "llvm-objdump-19")
+STUB_SECTIONS = ".plt", ".plt.sec", ".plt.got"
 OBJCOPY = os.environ.get("LLVM_OBJCOPY", "llvm-objcopy-19")
 
 
@@ -48,9 +54,42 @@ class Symbols:
                 if field[3] in ("FUNC", "NOTYPE", "IFUNC") and field[6].isdigit():
                     low, size = int(field[1], 16), int(field[2], 0)
                     found.add((low, low + size if size else 0, field[7].split("@")[0]))
+        self.stubs = {}
+        self.stub_sections = []
+        for path in paths:
+            self._read_stubs(path)
+        self.stub_lows = sorted(self.stubs)
         self.code = sorted(found)
         self.lows = [low for low, _, _ in self.code]
         self.reach = list(itertools.accumulate((max(low, high) for low, high, _ in self.code), max))
+
+    def _read_stubs(self, path):
+        header = " ".join(readelf("-hW", path))
+        found = False
+        for line in readelf("-SW", path):
+            field = line.replace("[ ", "[").split()
+            if len(field) > 8 and field[1] in STUB_SECTIONS and field[2] == "PROGBITS":
+                self.stub_sections.append((int(field[3], 16), int(field[3], 16) + int(field[5], 16)))
+                found = True
+        if not found:
+            return
+        if "RISC-V" in header or "ARM" in header.split("Machine:")[1].split():
+            names = [line.split()[4] for line in readelf("-rW", path) if "JUMP_SLOT" in line or "JUMP_SLO" in line]
+            first = self.stub_sections[-1][0] + 32
+            self.stubs.update({first + 16 * i: f"{name}@plt" for i, name in enumerate(names)})
+            if "RISC-V" not in header:  # three instructions and a word that traps
+                self.stubs.update({first + 16 * i + 12: None for i in range(len(names))})
+            return
+        sections = [word for name in STUB_SECTIONS for word in ("-j", name)]
+        for tool in [OBJDUMP] + (["objdump"] if "X86-64" in header or "80386" in header else []):
+            text = subprocess.run([tool, "-d", *sections, path], capture_output=True, text=True).stdout
+            self.stubs.update({int(low, 16): name for low, name in re.findall(r"^([0-9a-f]+) <([^>@]+@plt)>:$", text, re.M)})
+
+    def stub_at(self, address):
+        """The label that stands at or below the address in its section; None without one."""
+        low = next((low for low, high in self.stub_sections if low <= address < high), None)
+        at = bisect.bisect_right(self.stub_lows, address) - 1
+        return self.stubs[self.stub_lows[at]] if low is not None and at >= 0 and self.stub_lows[at] >= low else None
 
     def _end(self, low):
         return next((high for start, high in self.sections if start <= low < high), 0)
@@ -85,6 +124,9 @@ def symbolize(oracle, addresses):
 def judge(symbols, address, mine, llvm, llvm_dwarf):
     """None, or what differs: "file" and "beyond" are llvm's (see above), "wrong" is ours."""
     (function, place), (llvm_function, llvm_place) = mine[-1], llvm[-1]
+    if function.endswith("@plt") or (function == "??" and symbols.stub_at(address)):
+        # llvm-objdump's label stands behind the landing pad (4 bytes) that a stub may begin with.
+        return None if function in (symbols.stub_at(address), symbols.stub_at(address + 4)) and place == "??:0:0" else "wrong"
     kind = None
     if llvm_place != place and place == "??:0:0" and llvm_place.endswith(":0:0") and llvm_place[:-4] in symbols.files:
         llvm_place, kind = place, "file"
