@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_MS = 100, REPORT_MS = 5000, WINDOW_MAX_MS = 3600 * 1000 };
+enum { POLL_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, REPORT_MS = 5000, WINDOW_MAX_MS = 3600 * 1000 };
 
 struct flags {
 	struct sampler_options sampler;
@@ -45,6 +45,12 @@ static void on_signal(int number)
 	stopped = number;
 }
 
+/* cairn-unwind has ended: breaks the wait for samples. */
+static void on_child(int number)
+{
+	(void)number;
+}
+
 static uint64_t clock_ms(clockid_t clock)
 {
 	struct timespec now;
@@ -57,7 +63,7 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	struct agent *agent = context;
 
 	agent->records++;
-	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_MAPPING || head->end == UNWIND_END_FRAME_POINTER)
+	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_TABLE || head->end == UNWIND_END_NO_MAPPING || head->end == UNWIND_END_FRAME_POINTER)
 		TRY(watch_missed(agent->watch, head->pid, clock_ms(CLOCK_MONOTONIC)));
 	return agent->otlp ? otlp_add(agent->otlp, head, frames) : collect_add(agent->collect, head, frames);
 }
@@ -88,17 +94,19 @@ static struct err *turn(struct agent *agent, int timeout_ms, uint32_t *left_ret)
 	struct sampler_handler handler = {.sample = on_sample, .changed = on_changed, .gone = on_gone, .lost = on_lost, .context = agent};
 
 	TRY(sampler_poll(agent->sampler, timeout_ms, &handler));
+	TRY(tables_work(agent->tables));
 	return watch_work(agent->watch, clock_ms(CLOCK_MONOTONIC), left_ret);
 }
 
-/** Every process that is there now, before the first tick. */
+/** Every process that is there now; a little at a time. A single window begins when their unwind tables are there. */
 static struct err *read_all(struct agent *agent)
 {
+	uint64_t give_up_ms = clock_ms(CLOCK_MONOTONIC) + START_MS;
 	uint32_t left = 1;
 
 	TRY(watch_scan(agent->watch));
-	while (left > 0 && !stopped)
-		TRY(turn(agent, 0, &left));
+	while (agent->flags.window_ms && (left > 0 || tables_pending(agent->tables) > 0) && !stopped && clock_ms(CLOCK_MONOTONIC) < give_up_ms)
+		TRY(turn(agent, START_PAUSE_MS, &left));
 	return NULL;
 }
 
@@ -142,10 +150,15 @@ static void report(const struct agent *agent)
 	log_info("samples", "records=%" PRIu64 " user_stacks=%" PRIu64 " complete_permille=%" PRIu64 " cpus=%u lost_process_events=%" PRIu64,
 		agent->records, user, user ? counters[UNWIND_END_COMPLETE] * 1000 / user : 0, sampler_cpus(agent->sampler), agent->lost_events);
 	log_info("counters", "%s", line);
-	log_info("tables", "processes=%" PRIu64 " executables=%" PRIu64 " deltas=%" PRIu64 " mappings=%" PRIu64 " refused=%" PRIu64
-			   " full=%" PRIu64 " cut=%" PRIu64 " gone=%" PRIu64 " dropped=%" PRIu64 " build_ms=%" PRIu64,
-		tables.processes, tables.exes, tables.deltas, tables.mappings, tables.exes_refused, tables.exes_full, tables.mappings_cut,
-		tables.processes_failed, watch.dropped, tables.build_ns / 1000000);
+	const struct exes_counters *exes = &tables.exes;
+	log_info("tables", "processes=%" PRIu64 " executables=%" PRIu64 " pending=%" PRIu64 " deltas=%" PRIu64 " mappings=%" PRIu64
+			   " synced=%" PRIu64 " unchanged=%" PRIu64 " cut=%" PRIu64 " gone=%" PRIu64 " dropped=%" PRIu64,
+		tables.processes, exes->count, exes->pending, exes->deltas, tables.mappings, tables.processes_synced,
+		tables.processes_unchanged, tables.mappings_cut, tables.processes_failed, watch.dropped);
+	log_info("unwind-tables", "refused=%" PRIu64 " crashed=%" PRIu64 " late=%" PRIu64 " full=%" PRIu64 " evicted=%" PRIu64
+				  " debug_files=%" PRIu64 " infos_dropped=%" PRIu64 " build_ms=%" PRIu64 " build_peak_mb=%" PRIu64,
+		exes->refused, exes->crashed, exes->late, exes->full, exes->evicted, exes->debug_files, exes->infos_dropped,
+		exes->build_ns / 1000000, exes->build_peak_bytes >> 20);
 }
 
 /** Sends the window that ends. A collector that is away costs the window, not the agent. */
@@ -212,7 +225,7 @@ static struct err *run(struct agent *agent)
 static struct err *start(struct agent *agent)
 {
 	TRY(sampler_create(&agent->flags.sampler, &agent->sampler));
-	TRY(tables_create(sampler_arrays(agent->sampler), &agent->tables));
+	TRY(tables_create(sampler_arrays(agent->sampler), NULL, &agent->tables));
 	TRY(watch_create(agent->tables, &agent->watch));
 	TRY(kernel_create("/proc/kallsyms", &agent->kernel));
 	if (kernel_symbol_count(agent->kernel) == 0)
@@ -420,6 +433,7 @@ int main(int argc, char **argv)
 		return code;
 	(void)signal(SIGINT, on_signal);
 	(void)signal(SIGTERM, on_signal);
+	(void)signal(SIGCHLD, on_child);
 	struct err *e = start(&agent);
 	if (!e)
 		e = run(&agent);

@@ -1,53 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A process is read whole each time: its executable mappings, sorted as /proc gives them. Files are opened through
+ * A process is read whole each time: its executable mappings, sorted as /proc gives them. Files are looked at through
  * /proc/PID/map_files (the file that is mapped, whatever its path says now: deleted, replaced, memfd, another mount
- * namespace); where that is not permitted, through /proc/PID/root. A file is known by (device, inode, size, mtime).
- *
- * An executable that cannot be read, or for which there is no place, is unwound by frame pointers and counted. The vDSO is
- * the same in every 64-bit process, so ours stands for all.
+ * namespace); where that is not permitted, by their path below /proc/PID/root. A file is known by (device, inode, size, mtime,
+ * ctime), and opened when it is new. The vDSO is the same in every 64-bit process, so ours stands for all.
  */
 #include "agent/tables.h"
 
+#include "agent/exe_files.h"
 #include "agent/proc_maps.h"
 #include "agent/ranges.h"
+#include "base/digest.h"
+#include "base/hmap.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <time.h>
 
-enum { PATH_BYTES = 4352 };
-
-struct exe_key {
-	uint64_t device, inode, size, mtime_ns;
-};
-
-struct exe_slot {
-	bool used;
-	struct exe_key key;
-	struct tables_exe exe;
-	uint32_t references; /* mappings of known processes */
-	uint32_t first_page, page_count, first_delta, delta_count;
-};
+static const char vdso_name[] = "linux-vdso.1.so";
 
 struct process {
 	uint32_t pid; /* 0: free */
 	uint32_t first, count;
+	uint64_t digest; /* of its mappings */
+	uint16_t *exes;	 /* count of them: each mapping's executable */
 };
 
 struct tables {
-	struct tables_arrays arrays;
-	struct unwind_infos infos;
-	struct ranges mappings, pages, deltas;
-	struct exe_slot *exes; /* UNWIND_EXES_MAX; number 0 is none */
+	const struct tables_arrays *arrays;
+	struct exes *exes;
+	struct ranges mappings;
 	struct process *processes; /* TABLES_PROCESSES_MAX */
 	uint32_t *free_processes;
 	uint32_t process_count, free_process_count;
-	struct hmap index; /* pid -> slot + 1; 0: forgotten */
+	struct hmap index; /* pid -> slot */
 	struct tables_counters counters;
 };
 
@@ -67,154 +57,17 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static struct ranges *ranges_of(struct tables *t, enum tables_growing which)
-{
-	return which == TABLES_MAPPINGS ? &t->mappings : which == TABLES_PAGES ? &t->pages : &t->deltas;
-}
-
 /* -------------------------------------------------------------------------------------- executables */
 
-/** @p count items of a table. False: no place, or no memory. */
-static bool take(struct tables *t, enum tables_growing which, uint32_t count, uint32_t *first_ret)
+static uint64_t nanoseconds(const struct timespec *time)
 {
-	struct ranges *ranges = ranges_of(t, which);
-
-	if (!ranges_take(ranges, count, now_ms(), first_ret))
-		return false;
-	if (!t->arrays.grow || t->arrays.grow(t->arrays.context, which, *first_ret + count) == 0)
-		return true;
-	err_free(ranges_give(ranges, *first_ret, count, 0));
-	return false;
+	return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
 }
 
-/** Places for a built table, and its content into them. False: no place. */
-static bool place(struct tables *t, const struct unwind_table *table, struct exe_slot *slot)
+static struct exe_key key_of(const struct stat *st)
 {
-	if (!take(t, TABLES_PAGES, table->page_count, &slot->first_page))
-		return false;
-	if (!take(t, TABLES_DELTAS, table->delta_count, &slot->first_delta)) {
-		err_free(ranges_give(&t->pages, slot->first_page, table->page_count, 0));
-		return false;
-	}
-	slot->page_count = table->page_count;
-	slot->delta_count = table->delta_count;
-	if (table->delta_count > 0)
-		memcpy(t->arrays.deltas + slot->first_delta, table->deltas, table->delta_count * sizeof(*table->deltas));
-	for (uint32_t i = 0; i < table->page_count; i++) {
-		struct unwind_page page = table->pages[i];
-		page.first += slot->first_delta;
-		t->arrays.pages[slot->first_page + i] = page;
-	}
-	return true;
-}
-
-/** The unwind table of @p slot's file. Failures leave it without one, counted. */
-static struct err *load_table(struct tables *t, const struct unwind_source *source, uint32_t number)
-{
-	struct exe_slot *slot = &t->exes[number];
-	struct unwind_table table = {0};
-	struct unwind_elf elf = {0};
-	uint64_t begin = now_ns();
-	uint32_t known = t->infos.count;
-
-	struct err *e = unwind_elf_read(source, &elf);
-	if (!e) {
-		slot->exe.segments = elf.segments;
-		slot->exe.build_id = elf.build_id;
-		e = unwind_table_build(&elf, NULL, &t->infos, &table);
-	}
-	unwind_elf_deinit(&elf);
-	t->counters.build_ns += now_ns() - begin;
-	if (e) {
-		enum err_code code = err_code(e);
-		err_free(e);
-		t->counters.exes_refused++;
-		return code == ERR_NOMEM ? err_nomem() : NULL;
-	}
-	memcpy(t->arrays.infos + known, t->infos.items + known, (t->infos.count - known) * sizeof(*t->infos.items));
-	slot->exe.rows_unsupported = table.counts.rows_unsupported;
-	if (table.delta_count > 0) {
-		slot->exe.has_deltas = place(t, &table, slot);
-		if (slot->exe.has_deltas)
-			t->arrays.exes[number] = (struct unwind_exe){
-				.page_base = table.page_base, .first_page = slot->first_page, .page_count = table.page_count};
-		else
-			t->counters.exes_full++;
-	}
-	unwind_table_deinit(&table);
-	return NULL;
-}
-
-static uint32_t find_exe(const struct tables *t, const struct exe_key *key, uint32_t *free_ret)
-{
-	*free_ret = 0;
-	for (uint32_t i = 1; i < UNWIND_EXES_MAX; i++) {
-		if (t->exes[i].used && memcmp(&t->exes[i].key, key, sizeof(*key)) == 0)
-			return i;
-		if (!t->exes[i].used && *free_ret == 0)
-			*free_ret = i;
-		if (i > t->counters.exes && *free_ret)
-			break;
-	}
-	return 0;
-}
-
-static void set_name(struct tables_exe *exe, const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	snprintf(exe->name, sizeof(exe->name), "%s", slash ? slash + 1 : path);
-	char *deleted = strstr(exe->name, " (deleted)");
-	if (deleted && strlen(deleted) == strlen(" (deleted)"))
-		*deleted = 0;
-}
-
-/** The number of the file behind @p source; a new one is read. 0: no number is free, or it cannot be identified. */
-static struct err *exe_number(struct tables *t, const struct unwind_source *source, const struct exe_key *key, uint32_t *ret)
-{
-	uint32_t free_number = 0, number = find_exe(t, key, &free_number);
-
-	*ret = number;
-	if (number)
-		return NULL;
-	if (!free_number) {
-		t->counters.exes_full++;
-		return NULL;
-	}
-	struct exe_slot *slot = &t->exes[free_number];
-	*slot = (struct exe_slot){.key = *key};
-	struct err *e = source->fd >= 0 ? fileid_from_fd(source->fd, &slot->exe.file_id)
-					: fileid_from_memory(source->bytes, source->len, &slot->exe.file_id);
-	if (e) { /* it shrank meanwhile: the next sync sees another file */
-		err_free(e);
-		t->counters.exes_refused++;
-		return NULL;
-	}
-	set_name(&slot->exe, source->name);
-	TRY(load_table(t, source, free_number));
-	slot->used = true;
-	t->counters.exes++;
-	*ret = free_number;
-	return NULL;
-}
-
-static int open_mapped(uint32_t pid, const struct proc_map *map)
-{
-	char path[PATH_BYTES];
-
-	snprintf(path, sizeof(path), "/proc/%u/map_files/%" PRIx64 "-%" PRIx64, pid, map->start, map->end);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0 || map->path[0] != '/')
-		return fd;
-	if (snprintf(path, sizeof(path), "/proc/%u/root%s", pid, map->path) >= (int)sizeof(path))
-		return -1;
-	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	return (struct exe_key){.device = st->st_dev, .inode = st->st_ino, .size = (uint64_t)st->st_size, .mtime_ns = nanoseconds(&st->st_mtim),
+		.ctime_ns = nanoseconds(&st->st_ctim)};
 }
 
 static struct err *exe_of_file(struct sync *s, const struct proc_map *map, uint32_t *ret)
@@ -222,27 +75,45 @@ static struct err *exe_of_file(struct sync *s, const struct proc_map *map, uint3
 	struct stat st;
 
 	*ret = 0;
-	CLEANUP(closep) int fd = open_mapped(s->pid, map);
-	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-		s->tables->counters.exes_refused++;
+	if (!exe_files_stat(s->pid, map, &st)) {
+		s->tables->counters.mappings_refused++;
 		return NULL;
 	}
-	struct exe_key key = {.device = st.st_dev, .inode = st.st_ino, .size = (uint64_t)st.st_size,
-		.mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec};
-	struct unwind_source source = {.fd = fd, .len = (uint64_t)st.st_size, .name = map->path};
-	return exe_number(s->tables, &source, &key, ret);
+	struct exe_key key = key_of(&st);
+	*ret = exes_find(s->tables->exes, &key);
+	if (*ret || exes_is_busy(s->tables->exes))
+		return NULL;
+	int fd = exe_files_open(s->pid, map, &st);
+	if (fd < 0) {
+		s->tables->counters.mappings_refused++;
+		return NULL;
+	}
+	key = key_of(&st); /* of what was opened */
+	return exes_add(s->tables->exes, &key, fd, map->path, s->pid, ret);
+}
+
+/** Our own vDSO as a file. */
+static int vdso_file(uint64_t len)
+{
+	const uint8_t *image = (const uint8_t *)getauxval(AT_SYSINFO_EHDR); /* NOLINT: an address by contract */
+	int fd = image ? memfd_create(vdso_name, MFD_CLOEXEC) : -1;
+
+	if (fd >= 0 && write(fd, image, len) != (ssize_t)len) {
+		(void)close(fd);
+		return -1;
+	}
+	return fd;
 }
 
 static struct err *exe_of_vdso(struct sync *s, const struct proc_map *map, uint32_t *ret)
 {
-	const uint8_t *image = (const uint8_t *)getauxval(AT_SYSINFO_EHDR); /* NOLINT: an address by contract */
 	struct exe_key key = {.size = map->end - map->start};
 
-	*ret = 0;
-	if (!image)
+	*ret = exes_find(s->tables->exes, &key);
+	if (*ret || exes_is_busy(s->tables->exes))
 		return NULL;
-	struct unwind_source source = {.fd = -1, .bytes = image, .len = map->end - map->start, .name = "linux-vdso.1.so"};
-	return exe_number(s->tables, &source, &key, ret);
+	int fd = vdso_file(key.size);
+	return fd >= 0 ? exes_add(s->tables->exes, &key, fd, vdso_name, s->pid, ret) : NULL;
 }
 
 /* -------------------------------------------------------------------------------------- processes */
@@ -260,13 +131,14 @@ static struct err *take_map(struct sync *s, const struct proc_map *map)
 		TRY(exe_of_file(s, map, &number));
 	else if (strcmp(map->path, "[vdso]") == 0)
 		TRY(exe_of_vdso(s, map, &number));
-	const struct exe_slot *slot = &s->tables->exes[number];
+	const struct tables_exe *exe = exes_at(s->tables->exes, number);
 	uint64_t vaddr = 0;
-	if (number && load_segments_vaddr(&slot->exe.segments, map->foff, &vaddr)) {
+	if (exe && load_segments_vaddr(&exe->segments, map->foff, &vaddr)) {
 		mapping.exe = number;
 		mapping.vaddr = vaddr;
-		if (slot->exe.has_deltas)
-			mapping.kind = UNWIND_MAPPING_FILE;
+		mapping.kind = UNWIND_MAPPING_FILE;
+	} else if (!exe && map->inode != 0 && exes_is_busy(s->tables->exes)) {
+		mapping.kind = UNWIND_MAPPING_FILE; /* executable 0: its samples say so, and bring the process back */
 	}
 	if (s->count == s->cap) {
 		uint32_t cap = s->cap ? 2 * s->cap : 64;
@@ -308,26 +180,27 @@ static struct err *read_maps(struct sync *s, bool *ok_ret)
 
 static void release(struct tables *t, struct process *process)
 {
-	for (uint32_t i = 0; i < process->count; i++) {
-		uint32_t exe = t->arrays.mappings[process->first + i].exe;
-		if (exe)
-			t->exes[exe].references--;
-	}
+	uint64_t now = now_ms();
+
+	for (uint32_t i = 0; i < process->count; i++)
+		if (process->exes[i])
+			exes_release(t->exes, process->exes[i], now);
+	free(process->exes);
+	process->exes = NULL;
 	t->counters.mappings -= process->count;
-	err_free(ranges_give(&t->mappings, process->first, process->count, now_ms() + TABLES_QUARANTINE_MS));
+	err_free(ranges_give(&t->mappings, process->first, process->count, now + TABLES_QUARANTINE_MS));
 	process->first = process->count = 0;
 }
 
-static struct process *process_of(struct tables *t, uint32_t pid)
+static struct process *process_of(const struct tables *t, uint32_t pid)
 {
 	uint64_t slot = 0;
-	return hmap_get(&t->index, pid, &slot) && slot ? &t->processes[slot - 1] : NULL;
+	return hmap_get(&t->index, pid, &slot) ? &t->processes[slot] : NULL;
 }
 
 bool tables_knows(const struct tables *tables, uint32_t pid)
 {
-	uint64_t slot = 0;
-	return hmap_get(&tables->index, pid, &slot) && slot;
+	return process_of(tables, pid) != NULL;
 }
 
 void tables_forget(struct tables *t, uint32_t pid)
@@ -336,10 +209,10 @@ void tables_forget(struct tables *t, uint32_t pid)
 
 	if (!process)
 		return;
-	(void)t->arrays.show(t->arrays.context, pid, &(struct sample_process){0});
+	(void)t->arrays->show(t->arrays->context, pid, &(struct sample_process){0});
 	release(t, process);
-	process->pid = 0;
-	err_free(hmap_set(&t->index, pid, 0)); /* the key is there: no memory is needed */
+	*process = (struct process){0};
+	(void)hmap_remove(&t->index, pid);
 	t->free_processes[t->free_process_count++] = (uint32_t)(process - t->processes);
 	t->counters.processes--;
 }
@@ -351,7 +224,7 @@ static struct err *add_process(struct tables *t, uint32_t pid, struct process **
 	*ret = NULL;
 	if (slot == TABLES_PROCESSES_MAX)
 		return NULL;
-	TRY(hmap_set(&t->index, pid, (uint64_t)slot + 1));
+	TRY(hmap_set(&t->index, pid, slot));
 	if (t->free_process_count)
 		t->free_process_count--;
 	else
@@ -362,13 +235,31 @@ static struct err *add_process(struct tables *t, uint32_t pid, struct process **
 	return NULL;
 }
 
+/** The executables of what was read, each held. NULL: no memory. */
+static uint16_t *hold_exes(struct tables *t, const struct sync *s)
+{
+	uint16_t *exes = malloc((s->count + 1) * sizeof(*exes));
+
+	for (uint32_t i = 0; exes && i < s->count; i++) {
+		exes[i] = (uint16_t)s->items[i].exe;
+		if (exes[i])
+			exes_hold(t->exes, exes[i]);
+	}
+	return exes;
+}
+
 /** Puts what was read in place of what was known. */
 static struct err *publish(struct tables *t, struct sync *s)
 {
 	struct process *process = process_of(t, s->pid);
+	uint64_t digest = digest_xxh3_64(s->items, s->count * sizeof(*s->items));
 	uint32_t first = 0;
 
-	while (s->count > 0 && !take(t, TABLES_MAPPINGS, s->count, &first)) {
+	if (process && process->count == s->count && process->digest == digest) {
+		t->counters.processes_unchanged++;
+		return NULL;
+	}
+	while (s->count > 0 && !arrays_take(t->arrays, TABLES_MAPPINGS, &t->mappings, s->count, now_ms(), &first)) {
 		s->cut = true;
 		s->count /= 2;
 	}
@@ -380,19 +271,17 @@ static struct err *publish(struct tables *t, struct sync *s)
 		t->counters.processes_failed++;
 		return ranges_give(&t->mappings, first, s->count, 0);
 	}
-	if (s->count > 0)
-		memcpy(t->arrays.mappings + first, s->items, s->count * sizeof(*s->items));
-	for (uint32_t i = 0; i < s->count; i++)
-		if (s->items[i].exe)
-			t->exes[s->items[i].exe].references++;
+	uint16_t *exes = hold_exes(t, s);
+	if (!exes)
+		return err_nomem();
 	struct sample_process shown = {.first_mapping = first, .mapping_count = s->count};
-	if (t->arrays.show(t->arrays.context, s->pid, &shown) != 0)
+	if (s->count > 0)
+		memcpy(t->arrays->mappings + first, s->items, s->count * sizeof(*s->items));
+	if (t->arrays->show(t->arrays->context, s->pid, &shown) != 0)
 		t->counters.processes_failed++;
 	release(t, process);
-	process->first = first;
-	process->count = s->count;
+	*process = (struct process){.pid = s->pid, .first = first, .count = s->count, .digest = digest, .exes = exes};
 	t->counters.mappings += s->count;
-	t->counters.processes_synced++;
 	return NULL;
 }
 
@@ -404,6 +293,7 @@ struct err *tables_sync(struct tables *t, uint32_t pid)
 
 	/* Kernel threads and zombies have no mappings. */
 	if (!e && ok && s.count > 0) {
+		t->counters.processes_synced++;
 		e = publish(t, &s);
 	} else if (!e) {
 		t->counters.processes_failed++;
@@ -415,57 +305,55 @@ struct err *tables_sync(struct tables *t, uint32_t pid)
 
 /* -------------------------------------------------------------------------------------- all of it */
 
+struct err *tables_work(struct tables *tables)
+{
+	return exes_work(tables->exes, now_ms());
+}
+
+uint32_t tables_pending(const struct tables *tables)
+{
+	return exes_pending(tables->exes);
+}
+
+bool tables_is_busy(const struct tables *tables)
+{
+	return exes_is_busy(tables->exes);
+}
+
 void tables_trim(struct tables *t)
 {
-	uint64_t free_at = now_ms() + TABLES_QUARANTINE_MS;
-
-	for (uint32_t i = 1; i < UNWIND_EXES_MAX; i++) {
-		struct exe_slot *slot = &t->exes[i];
-		if (!slot->used || slot->references > 0)
-			continue;
-		t->arrays.exes[i] = (struct unwind_exe){0};
-		err_free(ranges_give(&t->pages, slot->first_page, slot->page_count, free_at));
-		err_free(ranges_give(&t->deltas, slot->first_delta, slot->delta_count, free_at));
-		*slot = (struct exe_slot){0};
-		t->counters.exes--;
-	}
-	for (enum tables_growing which = 0; which < TABLES_GROWING && t->arrays.shrink; which++)
-		t->arrays.shrink(t->arrays.context, which, ranges_end(ranges_of(t, which), now_ms()));
+	exes_trim(t->exes, now_ms());
+	arrays_shrink(t->arrays, TABLES_MAPPINGS, &t->mappings, now_ms());
 }
 
 const struct tables_exe *tables_exe(const struct tables *tables, uint32_t exe)
 {
-	return exe > 0 && exe < UNWIND_EXES_MAX && tables->exes[exe].used ? &tables->exes[exe].exe : NULL;
+	return exes_at(tables->exes, exe);
 }
 
-void tables_counters(const struct tables *tables, struct tables_counters *ret)
+void tables_counters(const struct tables *t, struct tables_counters *ret)
 {
-	*ret = tables->counters;
-	ret->deltas = tables->deltas.used;
-	ret->pages = tables->pages.used;
+	*ret = t->counters;
+	exes_counters(t->exes, &ret->exes);
 }
 
-static struct err *init(struct tables *t, const struct tables_arrays *arrays)
+static struct err *init(struct tables *t, const struct tables_arrays *arrays, const char *program)
 {
-	t->arrays = *arrays;
-	TRY(unwind_infos_init(&t->infos));
-	memcpy(arrays->infos, t->infos.items, UNWIND_COMMANDS * sizeof(*arrays->infos));
+	t->arrays = arrays;
+	TRY(exes_create(arrays, program, &t->exes));
 	TRY(ranges_init(&t->mappings, arrays->mapping_count));
-	TRY(ranges_init(&t->pages, arrays->page_count));
-	TRY(ranges_init(&t->deltas, arrays->delta_count));
-	t->exes = calloc(UNWIND_EXES_MAX, sizeof(*t->exes));
 	t->processes = calloc(TABLES_PROCESSES_MAX, sizeof(*t->processes));
 	t->free_processes = calloc(TABLES_PROCESSES_MAX, sizeof(*t->free_processes));
-	return t->exes && t->processes && t->free_processes ? NULL : err_nomem();
+	return t->processes && t->free_processes ? NULL : err_nomem();
 }
 
-struct err *tables_create(const struct tables_arrays *arrays, struct tables **ret)
+struct err *tables_create(const struct tables_arrays *arrays, const char *program, struct tables **ret)
 {
 	struct tables *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return err_nomem();
-	struct err *e = init(t, arrays);
+	struct err *e = init(t, arrays, program);
 	if (e) {
 		tables_destroy(t);
 		return e;
@@ -478,12 +366,11 @@ void tables_destroy(struct tables *t)
 {
 	if (!t)
 		return;
-	unwind_infos_deinit(&t->infos);
+	for (uint32_t i = 0; t->processes && i < t->process_count; i++)
+		free(t->processes[i].exes);
+	exes_destroy(t->exes);
 	ranges_deinit(&t->mappings);
-	ranges_deinit(&t->pages);
-	ranges_deinit(&t->deltas);
 	hmap_deinit(&t->index);
-	free(t->exes);
 	free(t->processes);
 	free(t->free_processes);
 	free(t);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Each process ID has one word: milliseconds of the last read << 8 | backoff << 1 | waiting. IDs that are gone keep theirs at
- * 0; the kernel gives out at most 4 M of them.
+ * Each process ID that is there, or waits, has one word: milliseconds of the last read << 8 | backoff << 1 | waiting. One that
+ * goes while it waits is marked, and left out when its turn comes: most of a storm's processes are.
  */
 #include "agent/watch.h"
 
@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct entry {
 	uint32_t pid;
@@ -26,7 +27,14 @@ struct watch {
 	struct watch_counters counters;
 };
 
-enum { WORD_WAITING = 1, WORD_BACKOFF_SHIFT = 1, WORD_BACKOFF_MASK = 0x7f, WORD_TIME_SHIFT = 8 };
+enum { WORD_WAITING = 1, WORD_BACKOFF_SHIFT = 1, WORD_BACKOFF_MASK = 0x7f, WORD_TIME_SHIFT = 8, BACKOFF_GONE = WORD_BACKOFF_MASK };
+
+static uint64_t clock_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
 
 static uint64_t word_of(const struct watch *watch, uint32_t pid)
 {
@@ -67,7 +75,7 @@ void watch_destroy(struct watch *watch)
 static struct err *enqueue(struct watch *watch, uint32_t pid, uint64_t word, uint64_t due_ms)
 {
 	if (word & WORD_WAITING)
-		return NULL;
+		return hmap_set(&watch->words, pid, word);
 	if (watch->count == WATCH_QUEUE_MAX) {
 		watch->counters.dropped++;
 		return NULL;
@@ -122,16 +130,19 @@ void watch_gone(struct watch *watch, uint32_t pid)
 	uint64_t word = word_of(watch, pid);
 
 	tables_forget(watch->tables, pid);
-	/* One that waits is found gone when its turn comes. The key is there, so no memory is needed. */
-	if (word)
-		err_free(hmap_set(&watch->words, pid, word & WORD_WAITING));
+	if (word & WORD_WAITING) /* the key is there: no memory is needed */
+		err_free(hmap_set(&watch->words, pid, WORD_WAITING | BACKOFF_GONE << WORD_BACKOFF_SHIFT));
+	else
+		(void)hmap_remove(&watch->words, pid);
 }
 
 struct err *watch_work(struct watch *watch, uint64_t now_ms, uint32_t *left_ret)
 {
 	uint32_t looked = 0, waiting = watch->count;
 
-	for (uint32_t done = 0; looked < waiting && done < WATCH_BATCH; looked++) {
+	uint64_t began = clock_ms();
+
+	for (uint32_t done = 0; looked < waiting && done < WATCH_BATCH && !tables_is_busy(watch->tables); looked++) {
 		struct entry entry = watch->queue[watch->head];
 		watch->head = (watch->head + 1) % WATCH_QUEUE_MAX;
 		watch->count--;
@@ -140,10 +151,14 @@ struct err *watch_work(struct watch *watch, uint64_t now_ms, uint32_t *left_ret)
 			continue;
 		}
 		uint64_t backoff = backoff_of(word_of(watch, entry.pid));
+		if (backoff == BACKOFF_GONE) {
+			(void)hmap_remove(&watch->words, entry.pid);
+			continue;
+		}
 		TRY(hmap_set(&watch->words, entry.pid, now_ms << WORD_TIME_SHIFT | backoff << WORD_BACKOFF_SHIFT));
 		TRY(tables_sync(watch->tables, entry.pid));
 		watch->counters.read++;
-		done++;
+		done = clock_ms() - began < WATCH_TURN_MS ? done + 1 : WATCH_BATCH;
 	}
 	*left_ret = waiting - looked;
 	return NULL;

@@ -16,7 +16,8 @@ enum {
 	WATCH_INTERVAL_MS = 100,
 	WATCH_BACKOFF_MAX = 8,
 	WATCH_QUEUE_MAX = 1 << 16, /* process IDs that wait; more are dropped and counted: their next sample brings them again */
-	WATCH_BATCH = 64,	   /* read in one go at most */
+	WATCH_BATCH = 64,	   /* read in one go at most .. */
+	WATCH_TURN_MS = 10,	   /* .. and no more are begun after this */
 };
 
 struct watch_counters {

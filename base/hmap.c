@@ -89,6 +89,31 @@ struct err *hmap_set(struct hmap *map, uint64_t key, uint64_t value)
 	return NULL;
 }
 
+/* Linear probing: what follows is moved up where its way from home leads over the gap, so that no search ends too early. */
+bool hmap_remove(struct hmap *map, uint64_t key)
+{
+	if (key == 0) {
+		bool had_zero = map->has_zero;
+		map->count -= had_zero;
+		map->has_zero = false;
+		return had_zero;
+	}
+	if (!map->slots)
+		return false;
+	size_t gap = (size_t)(find_slot(map, key) - map->slots);
+	if (map->slots[gap].key == 0)
+		return false;
+	for (size_t i = (gap + 1) & map->mask; map->slots[i].key != 0; i = (i + 1) & map->mask) {
+		if (((i - hmap_home(map, map->slots[i].key)) & map->mask) < ((i - gap) & map->mask))
+			continue;
+		map->slots[gap] = map->slots[i];
+		gap = i;
+	}
+	map->slots[gap].key = 0;
+	map->count--;
+	return true;
+}
+
 void hmap_clear(struct hmap *map)
 {
 	if (map->count < map->mask / 16) {

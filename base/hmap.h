@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A hash map from u64 to u64: open addressing, power-of-two size, keys mixed so that offsets and
- * hostile keys spread. No removal. One thread at a time; concurrent reads are fine.
+ * hostile keys spread. It never shrinks. One thread at a time; concurrent reads are fine.
  */
 #ifndef CAIRN_BASE_HMAP_H
 #define CAIRN_BASE_HMAP_H
@@ -45,6 +45,8 @@ static inline void hmap_prefetch(const struct hmap *map, uint64_t key)
 bool hmap_get(const struct hmap *map, uint64_t key, uint64_t *ret);
 /** Sets or replaces. ERR_NOMEM. Amortized O(1). */
 struct err *hmap_set(struct hmap *map, uint64_t key, uint64_t value) MUST_USE;
+/** Removes @p key; false when it is not in the map. O(1). */
+bool hmap_remove(struct hmap *map, uint64_t key);
 /** Makes room for @p count keys without further growth. */
 struct err *hmap_reserve(struct hmap *map, size_t count) MUST_USE;
 /** Forgets all keys and keeps the room for reuse, unless it was hardly used this time. */

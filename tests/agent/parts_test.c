@@ -171,7 +171,9 @@ static void fake_init(struct fake *fake, uint32_t deltas)
 	fake->arrays.deltas = calloc(deltas, sizeof(*fake->arrays.deltas));
 	fake->arrays.exes = calloc(UNWIND_EXES_MAX, sizeof(*fake->arrays.exes));
 	fake->arrays.infos = calloc(UNWIND_INFOS_MAX, sizeof(*fake->arrays.infos));
-	cr_assert_null(tables_create(&fake->arrays, &fake->tables));
+	char program[4096];
+	snprintf(program, sizeof(program), "%s/bin/cairn-unwind", getenv("CAIRN_BINARY_DIR"));
+	cr_assert_null(tables_create(&fake->arrays, program, &fake->tables));
 }
 
 static void fake_deinit(struct fake *fake)
@@ -182,6 +184,20 @@ static void fake_deinit(struct fake *fake)
 	free(fake->arrays.deltas);
 	free(fake->arrays.exes);
 	free(fake->arrays.infos);
+}
+
+/* Until all unwind tables are made. */
+static void wait_for_tables(const struct fake *fake)
+{
+	while (tables_pending(fake->tables) > 0) {
+		cr_assert_null(tables_work(fake->tables));
+		(void)usleep(1000);
+	}
+}
+
+static const struct unwind_exe *exe_of(const struct fake *fake, uint32_t mapping)
+{
+	return &fake->arrays.exes[fake->arrays.mappings[fake->shown.first_mapping + mapping].exe];
 }
 
 Test(tables_sync, this_process_is_mapped_and_forgotten)
@@ -208,17 +224,28 @@ Test(tables_sync, this_process_is_mapped_and_forgotten)
 		found = true;
 	}
 	cr_assert(found);
+	cr_assert_gt(tables_pending(fake.tables), 0u);
+	cr_assert_eq(exe_of(&fake, 0)->otherwise, UNWIND_PENDING);
+	wait_for_tables(&fake);
+	cr_assert_eq(exe_of(&fake, 0)->otherwise, UNWIND_NONE);
+	cr_assert_gt(exe_of(&fake, 0)->page_count, 0u);
 	tables_counters(fake.tables, &counters);
-	cr_assert_gt(counters.deltas, 0u);
+	cr_assert_gt(counters.exes.deltas, 0u);
+	cr_assert_eq(counters.exes.crashed + counters.exes.late + counters.exes.refused, 0u);
+	uint64_t added = counters.exes.added;
+	cr_assert_null(tables_sync(fake.tables, pid));
+	tables_counters(fake.tables, &counters);
+	cr_assert_eq(counters.exes.added, added);
+	cr_assert_eq(counters.processes_unchanged, 1u);
 	tables_trim(fake.tables);
 	tables_counters(fake.tables, &counters);
-	cr_assert_gt(counters.exes, 0u);
+	cr_assert_gt(counters.exes.count, 0u);
 	tables_forget(fake.tables, pid);
 	cr_assert_eq(fake.shown.mapping_count, 0u);
 	cr_assert_not(tables_knows(fake.tables, pid));
 	tables_trim(fake.tables);
 	tables_counters(fake.tables, &counters);
-	cr_assert_eq(counters.exes, 0u);
+	cr_assert_eq(counters.exes.count, added); /* kept for the next process of them */
 	cr_assert_eq(counters.processes, 0u);
 	cr_assert_eq(counters.mappings, 0u);
 	fake_deinit(&fake);
@@ -230,10 +257,11 @@ Test(tables_sync, without_place_for_deltas_frame_pointers_are_followed_and_count
 	struct tables_counters counters;
 	fake_init(&fake, 1); /* a small library, such as the vDSO, fits into a few */
 	cr_assert_null(tables_sync(fake.tables, (uint32_t)getpid()));
+	wait_for_tables(&fake);
 	tables_counters(fake.tables, &counters);
-	cr_assert_gt(counters.exes_full, 0u);
+	cr_assert_gt(counters.exes.full, 0u);
 	for (uint32_t i = 0; i < fake.shown.mapping_count; i++)
-		cr_assert_eq(fake.arrays.mappings[fake.shown.first_mapping + i].kind, UNWIND_MAPPING_FRAME_POINTER);
+		cr_assert_eq(exe_of(&fake, i)->otherwise, UNWIND_FRAME_POINTER);
 	fake_deinit(&fake);
 }
 

@@ -83,3 +83,32 @@ Test(hmap_reserve, reports_an_absurd_count)
 	cr_assert_eq(err_code(e), ERR_NOMEM);
 	cr_assert_null(map.slots);
 }
+
+Test(hmap_remove, random_sets_and_removals_agree_with_an_array)
+{
+	enum { KEYS = 500, STEPS = 100000 };
+	uint64_t expected[KEYS] = {0}, value = 0, seed = 7;
+	struct hmap map = {0};
+	size_t count = 0;
+
+	cr_assert_not(hmap_remove(&map, 1));
+	for (unsigned step = 0; step < STEPS; step++) {
+		seed = seed * 6364136223846793005U + 1442695040888963407U;
+		uint64_t key = (seed >> 33) % KEYS;
+		if (seed >> 63) {
+			cr_assert_null(hmap_set(&map, key << 12, step + 1));
+			count += expected[key] == 0;
+			expected[key] = step + 1;
+		} else {
+			cr_assert_eq(hmap_remove(&map, key << 12), expected[key] != 0);
+			count -= expected[key] != 0;
+			expected[key] = 0;
+		}
+		cr_assert_eq(map.count, count);
+	}
+	for (uint64_t key = 0; key < KEYS; key++) {
+		cr_assert_eq(hmap_get(&map, key << 12, &value), expected[key] != 0);
+		cr_assert(expected[key] == 0 || value == expected[key]);
+	}
+	hmap_deinit(&map);
+}
