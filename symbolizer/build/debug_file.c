@@ -56,6 +56,26 @@ static struct err *map_file(const char *path, struct elf_mapping *mapping)
 	return NULL;
 }
 
+static void unmap(struct elf_mapping *mapping)
+{
+	if (mapping->bytes)
+		(void)munmap((void *)(uintptr_t)mapping->bytes, mapping->len);
+	mapping->bytes = NULL;
+}
+
+/* The ELF file in a packed kernel or module takes the place of the file. */
+static struct err *unpack(struct elf_mapping *mapping)
+{
+	TRY(kernel_image_unpack(mapping->bytes, mapping->len, mapping->path, KERNEL_IMAGE_BYTES_MAX, &mapping->packed));
+	unmap(mapping);
+	mapping->is_packed = true;
+	if (mapping->packed.elf.len == 0)
+		return err_new(ERR_UNSUPPORTED, "%s: a bare kernel image, without symbols or ELF headers: use its vmlinux", mapping->path);
+	mapping->bytes = mapping->packed.elf.data;
+	mapping->len = mapping->packed.elf.len;
+	return NULL;
+}
+
 struct err *elf_mapping_open(const char *path, struct elf_mapping *ret)
 {
 	struct elf_mapping mapping CLEANUP(elf_mapping_deinit) = {0};
@@ -64,6 +84,8 @@ struct err *elf_mapping_open(const char *path, struct elf_mapping *ret)
 	if (!mapping.path)
 		return err_nomem();
 	TRY(map_file(path, &mapping));
+	if (kernel_image_detect(mapping.bytes, mapping.len) != KERNEL_IMAGE_NONE)
+		TRY(unpack(&mapping));
 	TRY(elffile_open(mapping.bytes, mapping.len, path, NULL, &mapping.elf));
 	*ret = mapping;
 	mapping = (struct elf_mapping){0};
@@ -73,8 +95,9 @@ struct err *elf_mapping_open(const char *path, struct elf_mapping *ret)
 void elf_mapping_deinit(struct elf_mapping *mapping)
 {
 	elffile_close(mapping->elf);
-	if (mapping->bytes)
-		(void)munmap((void *)(uintptr_t)mapping->bytes, mapping->len);
+	if (!mapping->is_packed)
+		unmap(mapping);
+	kernel_image_deinit(&mapping->packed);
 	free(mapping->path);
 	*mapping = (struct elf_mapping){0};
 }

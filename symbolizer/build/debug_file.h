@@ -13,21 +13,25 @@
 
 #include "symbolizer/build/build.h"
 #include "symbolizer/build/elf_file.h"
+#include "symbolizer/build/kernel_image.h"
 
 enum { DEBUG_FILE_DIRS_MAX = 64 };
 
-/* A file mapped read-only, opened as ELF. Zero-initialized: nothing. */
+/* A file mapped read-only, or what was packed in it, opened as ELF. Zero-initialized: nothing. */
 struct elf_mapping {
 	char *path;
 	const uint8_t *bytes;
 	size_t len;
 	struct elffile *elf;
+	struct kernel_image packed; /* where bytes lie when the file is a packed kernel or module; else empty */
+	bool is_packed;
 };
 
 /**
- * Maps the regular file at @p path and opens it as ELF.
+ * Maps the regular file at @p path and opens it as ELF. A packed kernel or module (kernel_image.h) is unpacked into memory.
  * @param ret  the caller's; elf_mapping_deinit
- * @return NULL; ERR_OS; ERR_FORMAT (empty files and directories too); ERR_LIMIT; ERR_NOMEM. Any thread.
+ * @return NULL; ERR_OS; ERR_FORMAT (empty files and directories too); ERR_LIMIT; ERR_UNSUPPORTED: a bare kernel image; ERR_NOMEM.
+ *         Any thread.
  */
 struct err *elf_mapping_open(const char *path, struct elf_mapping *ret) MUST_USE;
 /** For CLEANUP too. */

@@ -19,12 +19,13 @@ ORACLES = {
     "c-gcc-zlib-gnu": "c-gcc-dw5-O2",  # it reads no .zdebug sections
     "minidebug": "minidebug-whole",  # the symbols as they were
     "dwz-alone": "stl-gcc-O2",
+    "module-stripped.ko": "module.linked",
     "rust-low": None,  # it takes dropped code at [0, size) for code at these addresses
 }
 # What dwz made of a fixture has that fixture's code; llvm-symbolizer reads no supplements.
 DWZ = "dwz-", "dwz4-", "dwzsup-"
-# A relocatable file is judged by its linked copy (fixtures/link_as_laid_out).
-LAID_OUT = ".o", ".linked"
+# A relocatable file is judged by its linked copy (fixtures/link_as_laid_out), a packed kernel by what was packed.
+LAID_OUT, PACKED = (".o", ".ko"), ("vmlinuz",)
 SHOWN = int(os.environ.get("SHOWN", "5"))
 
 
@@ -35,10 +36,9 @@ def origin(name):
 def compare(program, folder, name, debug):
     path = os.path.join(folder, name)
     oracle = os.path.join(folder, ORACLES.get(name) or origin(name) or debug or name)
-    if name.endswith(LAID_OUT[0]):
-        path_of_symbols = oracle = oracle.removesuffix(LAID_OUT[0]) + LAID_OUT[1]
-    else:
-        path_of_symbols = path
+    if oracle.endswith(LAID_OUT):
+        oracle = os.path.splitext(oracle)[0] + ".linked"
+    path_of_symbols = oracle if name.endswith(LAID_OUT) or name.startswith(PACKED) else path
     with tempfile.TemporaryDirectory() as scratch:
         addresses, bare = os.path.join(scratch, "addresses"), os.path.join(scratch, "bare")
         ours = subprocess.run([program, path, os.path.join(folder, debug) if debug else "-", addresses],

@@ -144,4 +144,7 @@ def without_symbols(path, to):
     """A copy without symbol table, for the names that DWARF alone has; its .dwp goes with it."""
     if os.path.exists(path + ".dwp"):
         os.symlink(os.path.abspath(path + ".dwp"), to + ".dwp")
-    subprocess.run([OBJCOPY, "--remove-section=.symtab", "--remove-section=.strtab", path, to], check=True)
+    tables = ["--remove-section=.symtab", "--remove-section=.strtab"]
+    if subprocess.run([OBJCOPY, *tables, path, to], capture_output=True).returncode != 0:
+        # Relocations that the linker kept (a kernel's) name the table.
+        subprocess.run([OBJCOPY, "--wildcard", "--remove-section=.rela*", *tables, path, to], check=True)
