@@ -252,6 +252,10 @@ static struct err *write_known(struct json *json, struct store_read *read, const
 		json_key(json, "size");
 		json_u64(json, answer->file.size);
 		write_segments(json, &answer->file.segments);
+		if (answer->file.has_text) {
+			json_key(json, "kernel_text");
+			json_hex(json, answer->file.text_vaddr);
+		}
 	}
 	TRY(write_entries(json, read, query));
 	return write_aliases(json, read, build_id);

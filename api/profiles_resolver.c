@@ -6,8 +6,8 @@
  *     VADDR         it is
  *     FILE_OFFSET   through the PT_LOADs of the runtime file; while that is unknown (symbols came by build ID, from a debug file
  *                   alone) the sender's own hint, where its mapping was in linked addresses
- *     TEXT          vmlinux: from the first executable segment, which begins with _text; a module's table begins with its
- *                   sections as a loader lays them out, .text first, at 0
+ *     TEXT          from where the kernel's record says that its text begins. Without one (symbols from elsewhere, by build ID): vmlinux
+ *                   from the table's lowest address, which is _text; a module from 0, where most have their .text
  *
  * An answer that is none has the reason: the store's words for the module, or what is wrong with the address.
  */
@@ -77,7 +77,7 @@ static const char *to_vaddr(const struct profiles_resolver *resolver, const stru
 	switch (address->kind) {
 	case SAMPLES_ADDRESS_TEXT:
 		if (!resolver->has_text_vaddr)
-			return "the kernel's file, whose segments would say where its text is linked, is not known";
+			return "the kernel's file, which would say where its text is linked, is not known";
 		*ret = resolver->text_vaddr + address->value;
 		return NULL;
 	case SAMPLES_ADDRESS_FILE_OFFSET:
@@ -200,17 +200,11 @@ static struct err *answer_by_table(struct profiles_resolver *resolver, const str
 static void find_text(struct profiles_resolver *resolver, const struct samples_module *module, const struct table *table)
 {
 	const struct store_answer *answer = &resolver->known.answer;
-	const struct load_segments *segments = &answer->file.segments;
 	struct table_info info;
 
-	resolver->has_text_vaddr = false;
-	if (!module->kernel)
-		return;
-	for (size_t i = 0; answer->has_file && i < segments->count && !resolver->has_text_vaddr; i++) {
-		resolver->has_text_vaddr = segments->items[i].executable;
-		resolver->text_vaddr = segments->items[i].vaddr;
-	}
-	if (resolver->has_text_vaddr || !table)
+	resolver->has_text_vaddr = module->kernel && answer->has_file && answer->file.has_text;
+	resolver->text_vaddr = answer->file.text_vaddr;
+	if (resolver->has_text_vaddr || !module->kernel || !table)
 		return;
 	table_info(table, &info);
 	resolver->has_text_vaddr = true;

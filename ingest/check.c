@@ -20,10 +20,23 @@ static struct err *check_table(const struct protocol_result *result, const struc
 	return NULL;
 }
 
+/* A packed file has no ID of its own: profilers know a kernel by its build ID. */
+static struct err *check_packed(const struct protocol_result *result)
+{
+	struct fileid id = fileid_from_kernel_build_id(result->build_id.bytes, result->build_id.len);
+
+	if (!result->packed)
+		return NULL;
+	if (!result->kernel || !fileid_equal(&result->fileid, &id))
+		return err_new(ERR_PEER, "worker's result is of a packed file, and its ID is not that of a kernel");
+	return NULL;
+}
+
 static struct err *check_file(const struct protocol_result *result, const struct check_expected *expected)
 {
-	if (expected->has_file &&
-		(!fileid_equal(&result->fileid, &expected->fileid) || result->size_bytes != expected->size_bytes))
+	bool same_id = result->packed || fileid_equal(&result->fileid, &expected->fileid);
+
+	if (expected->has_file && (!same_id || result->size_bytes != expected->size_bytes))
 		return err_new(ERR_PEER, "worker's result is about another file than it was given");
 	if (expected->build_id.len > 0 && !build_id_equal(&expected->build_id, &result->build_id)) {
 		char announced[BUILD_ID_HEX_SIZE], found[BUILD_ID_HEX_SIZE];
@@ -43,5 +56,6 @@ struct err *check_result(const struct protocol_result *result, const struct buf 
 		TRY(check_table(result, table));
 	else if (result->sources != 0)
 		return err_new(ERR_PEER, "worker's result has sources and no table");
+	TRY(check_packed(result));
 	return expected ? check_file(result, expected) : NULL;
 }

@@ -24,7 +24,20 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RESULT_DEBUG_ONLY = 1, RESULT_HAS_DEBUG = 2, RESULT_FLAGS = 3 };
+enum {
+	RESULT_DEBUG_ONLY = 1,
+	RESULT_HAS_DEBUG = 2,
+	RESULT_KERNEL = 4,
+	RESULT_PACKED = 8,
+	RESULT_TEXT = 16,
+	RESULT_FLAGS = 31,
+};
+
+static unsigned flags_of(const struct protocol_result *result)
+{
+	return (result->debug_only ? RESULT_DEBUG_ONLY : 0u) | (result->has_debug ? RESULT_HAS_DEBUG : 0u) |
+	       (result->kernel ? RESULT_KERNEL : 0u) | (result->packed ? RESULT_PACKED : 0u) | (result->has_text ? RESULT_TEXT : 0u);
+}
 
 const char *protocol_phase_name(enum protocol_phase phase)
 {
@@ -126,7 +139,7 @@ static void put_segments(struct buf *out, const struct load_segments *segments)
 
 struct err *protocol_put_result(struct buf *out, const struct protocol_result *result)
 {
-	size_t room = 64 + FILEID_BYTES + BUILD_ID_MAX + GO_BUILD_ID_MAX + PROTOCOL_NAME_MAX + PROTOCOL_TEXT_MAX +
+	size_t room = 72 + FILEID_BYTES + BUILD_ID_MAX + GO_BUILD_ID_MAX + PROTOCOL_NAME_MAX + PROTOCOL_TEXT_MAX +
 		      25 * LOAD_SEGMENTS_MAX;
 	size_t start;
 
@@ -134,7 +147,7 @@ struct err *protocol_put_result(struct buf *out, const struct protocol_result *r
 		return err_new(ERR_INVALID, "result: %zu segments, build ID of %u bytes", result->segments.count,
 			result->build_id.len);
 	TRY(frame_begin(out, PROTOCOL_RESULT, room, &start));
-	put_uint(out, (result->debug_only ? RESULT_DEBUG_ONLY : 0) | (result->has_debug ? RESULT_HAS_DEBUG : 0), 1);
+	put_uint(out, flags_of(result), 1);
 	put_bytes(out, result->fileid.bytes, FILEID_BYTES);
 	put_build_id(out, &result->build_id);
 	put_text(out, result->go_build_id, GO_BUILD_ID_MAX);
@@ -144,6 +157,7 @@ struct err *protocol_put_result(struct buf *out, const struct protocol_result *r
 	put_uint(out, result->sources, 4);
 	put_uint(out, result->builder_version, 4);
 	put_uint(out, result->table_bytes, 8);
+	put_uint(out, result->has_text ? result->text_vaddr : 0, 8);
 	put_segments(out, &result->segments);
 	put_text(out, result->stats, PROTOCOL_TEXT_MAX);
 	frame_end(out, start);
@@ -316,6 +330,9 @@ static struct err *on_result(struct protocol_decoder *decoder, struct reader *r)
 	*result = (struct protocol_result){0};
 	result->debug_only = (flags & RESULT_DEBUG_ONLY) != 0;
 	result->has_debug = (flags & RESULT_HAS_DEBUG) != 0;
+	result->kernel = (flags & RESULT_KERNEL) != 0;
+	result->packed = (flags & RESULT_PACKED) != 0;
+	result->has_text = (flags & RESULT_TEXT) != 0;
 	if (id)
 		memcpy(result->fileid.bytes, id, FILEID_BYTES);
 	get_build_id(r, &result->build_id);
@@ -326,6 +343,7 @@ static struct err *on_result(struct protocol_decoder *decoder, struct reader *r)
 	result->sources = reader_u32(r);
 	result->builder_version = reader_u32(r);
 	result->table_bytes = reader_u64(r);
+	result->text_vaddr = reader_u64(r);
 	get_segments(r, &result->segments);
 	get_text(r, result->stats, PROTOCOL_TEXT_MAX);
 	if (r->failed || reader_left(r) != 0)

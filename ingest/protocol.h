@@ -29,7 +29,7 @@
 #include <stdint.h>
 
 enum {
-	PROTOCOL_VERSION = 1,
+	PROTOCOL_VERSION = 2,
 	PROTOCOL_HEADER_BYTES = 5,
 	PROTOCOL_CHUNK_BYTES = 256 * 1024,
 	PROTOCOL_FRAME_MAX = PROTOCOL_CHUNK_BYTES, /* of payload, of any type */
@@ -79,6 +79,10 @@ struct protocol_progress {
 struct protocol_result {
 	bool debug_only; /* no runtime bytes: `fileid`, `size` and `segments` mean the debug file and are not to be used as a runtime file's */
 	bool has_debug;	 /* a debug file took part */
+	bool kernel;	 /* a Linux kernel or module: profilers know it by fileid_from_kernel_build_id */
+	bool packed;	 /* it lay packed in the file (vmlinuz, .ko.xz): `fileid` is that kernel ID, `size_bytes` the packed file's */
+	bool has_text;
+	uint64_t text_vaddr; /* where profilers begin to count the addresses of a kernel; has_text only */
 	struct fileid fileid;
 	struct build_id build_id;		   /* GNU; len 0: none */
 	char go_build_id[GO_BUILD_ID_MAX + 1];	   /* "" : none */

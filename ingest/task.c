@@ -226,11 +226,18 @@ static void fill_file(const struct task *task, const struct protocol_result *res
 	commit->has_file = !result->debug_only;
 	commit->file.file_id = result->fileid;
 	commit->file.size = result->size_bytes;
+	commit->file.has_text = result->has_text;
+	commit->file.text_vaddr = result->text_vaddr;
 	commit->file.build_id = result->build_id;
 	commit->file.segments = result->segments;
 	commit->file.elf_machine = result->elf_machine;
 	commit->file.first_seen_ms = wall_ms();
 	copy_tail(commit->file.name, sizeof(commit->file.name), file_name(task, result));
+	/* Profilers give a kernel's file ID without having seen its file. So it is known also where the file is not. */
+	if (!result->kernel || result->build_id.len == 0)
+		return;
+	commit->has_kernel_id = true;
+	commit->kernel_id = fileid_from_kernel_build_id(result->build_id.bytes, result->build_id.len);
 }
 
 static void fill_entry(const struct task *task, const struct protocol_result *result, struct store_entry *entry)

@@ -5,7 +5,7 @@
  * which know the same things hold the same bytes.
  *
  *   file     version, name, size u64, build ID, machine u16, first seen u64, segments u8,
- *            each: file offset u64, vaddr u64, size u64, executable u8
+ *            each: file offset u64, vaddr u64, size u64, executable u8; kernels only: text vaddr u64
  *   set      version, count u16, each: source u8, rank u8, kind u32, table 32, builder u32, created u64, provenance
  *   job      version, tenant u32, kind, state, source, rank u8, attempts u32, flags u8 (1 file ID, 2 table), file ID 16,
  *            build ID, created, started, finished u64, tables u32, table 32, inputs u8 (each role u8, blob 32), name,
@@ -160,6 +160,9 @@ struct err *file_decode(const MDB_val *key, const MDB_val *value, struct store_f
 		s->size = reader_u64(&r);
 		s->executable = in_range(&r, reader_u8(&r), 0, 1) == 1;
 	}
+	ret->has_text = reader_left(&r) > 0;
+	if (ret->has_text)
+		ret->text_vaddr = reader_u64(&r);
 	return decode_end(&r, DB_FILES, key->mv_data, key->mv_size);
 }
 
@@ -181,6 +184,8 @@ size_t file_encode(const struct store_file *file, uint8_t bytes[FILE_RECORD_MAX]
 		encode_uint(&e, s->size, 8);
 		encode_uint(&e, s->executable, 1);
 	}
+	if (file->has_text)
+		encode_uint(&e, file->text_vaddr, 8);
 	return e.failed ? 0 : e.len;
 }
 
@@ -218,6 +223,10 @@ void file_merge(struct store_file *into, const struct store_file *other)
 		into->build_id = other->build_id;
 	if (segments_compare(&other->segments, &into->segments) > 0)
 		into->segments = other->segments;
+	if (other->has_text && (!into->has_text || other->text_vaddr > into->text_vaddr)) {
+		into->has_text = true;
+		into->text_vaddr = other->text_vaddr;
+	}
 }
 
 /* -------------------------------------------------------------------------------------- sets of entries */

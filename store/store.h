@@ -110,6 +110,8 @@ struct store_file {
 	struct load_segments segments; /* of the runtime file; count 0: not known */
 	uint16_t elf_machine;	   /* e_machine; 0: not known */
 	uint64_t first_seen_ms;	   /* since 1970 */
+	bool has_text;		   /* of Linux kernels and modules: */
+	uint64_t text_vaddr;	   /* where profilers begin to count: _text of vmlinux, .text of a module */
 };
 
 struct store_entry {
@@ -214,6 +216,8 @@ struct store_commit {
 	uint32_t tenant;
 	bool has_file;
 	struct store_file file;	  /* the runtime file, when it is known: its record, and an alias of build_id */
+	bool has_kernel_id;	  /* kernels: a second record of the same, also without has_file (`file` is filled in all the same), .. */
+	struct fileid kernel_id;  /* .. under the ID that profilers make of the build ID */
 	struct build_id build_id; /* symbols attach to it; len 0: to file.file_id */
 	const void *table;	  /* NULL: no table (a file without symbols: the record only). Verified by the caller */
 	size_t table_len;

@@ -120,6 +120,12 @@ static struct err *find_by_file_id(struct store_read *read, const struct store_q
 
 enum { ALIASES_LOOKED_AT = 64 };
 
+/* Whether it says where addresses lie. */
+static bool is_placed(const struct store_file *file)
+{
+	return file->segments.count > 0 || file->has_text;
+}
+
 /* The segments of any copy with the same build ID will do: stripping does not move what is loaded. */
 static struct err *find_by_build_id(struct store_read *read, const struct store_query *query, struct found *found)
 {
@@ -134,14 +140,16 @@ static struct err *find_by_build_id(struct store_read *read, const struct store_
 			struct store_file file;
 			bool known;
 			TRY(file_get(&read->txn, tenants.items[t], &ids[i], &file, &known));
-			if (!known || (found->has_file && file.segments.count == 0))
+			if (!known || (found->has_file && !is_placed(&file)))
 				continue;
+			struct store_file *to = &found->file;
 			if (!found->has_file)
-				found->file = file;
-			else
-				found->file.segments = file.segments;
+				*to = file;
+			to->segments = file.segments;
+			to->has_text = file.has_text;
+			to->text_vaddr = file.text_vaddr;
 			found->has_file = true;
-			if (file.segments.count > 0)
+			if (is_placed(&file))
 				return NULL;
 		}
 	}
@@ -156,7 +164,7 @@ static struct err *find(struct store_read *read, const struct store_query *query
 	found->build_id = query->build_id;
 	if (query->has_file_id)
 		TRY(find_by_file_id(read, query, found));
-	if (found->build_id.len > 0 && (!found->has_file || found->file.segments.count == 0))
+	if (found->build_id.len > 0 && (!found->has_file || !is_placed(&found->file)))
 		TRY(find_by_build_id(read, query, found));
 	return NULL;
 }
@@ -365,7 +373,7 @@ static struct err *prepare(struct store *store, const struct store_commit *commi
 	ret->build_id = commit->build_id;
 	if (!commit->has_file && (commit->build_id.len == 0 || commit->build_id.len > BUILD_ID_MAX))
 		return err_new(ERR_INVALID, "neither a file record nor a build ID was given");
-	if (commit->has_file) {
+	if (commit->has_file || commit->has_kernel_id) {
 		ret->file = commit->file;
 		if (ret->file.build_id.len == 0)
 			ret->file.build_id = commit->build_id;
@@ -402,6 +410,12 @@ static struct err *commit_run(struct txn *txn, void *arg)
 		TRY(file_put(txn, commit->tenant, &p->file));
 		if (p->build_id.len > 0 && !build_id_equal(&p->build_id, &p->file.build_id))
 			TRY(alias_put(txn, commit->tenant, &p->build_id, &p->file.file_id));
+	}
+	if (commit->has_kernel_id) {
+		struct store_file kernel = p->file;
+		kernel.file_id = commit->kernel_id;
+		kernel.size = 0; /* no file's in particular */
+		TRY(file_put(txn, commit->tenant, &kernel));
 	}
 	if (commit->job_id)
 		TRY(jobs_committed(

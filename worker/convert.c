@@ -4,6 +4,7 @@
 #include "fileid/fileid.h"
 #include "symbolizer/build/build.h"
 #include "symbolizer/build/elf_file.h"
+#include "symbolizer/build/kernel.h"
 #include "symbolizer/table/table.h"
 
 #include <elf.h>
@@ -83,6 +84,19 @@ struct err *convert_needs(const struct convert_input *input, struct protocol_nee
 	return NULL;
 }
 
+/* What lay packed in another file has no file ID of its own: it is known as a kernel, or not at all. */
+static struct err *identify_packed(const struct convert_input *input, struct protocol_result *ret)
+{
+	if (!ret->kernel)
+		return err_new(ERR_UNSUPPORTED, "%s: packed, and neither a Linux kernel nor a module: unpack it", input->name);
+	if (ret->build_id.len == 0)
+		return err_new(ERR_UNSUPPORTED, "%s: a kernel without a build ID, by which profilers know kernels", input->name);
+	ret->packed = true;
+	ret->size_bytes = input->packed_bytes;
+	ret->fileid = fileid_from_kernel_build_id(ret->build_id.bytes, ret->build_id.len);
+	return NULL;
+}
+
 /* Who the file is; what its symbols are comes later. */
 static struct err *identify(const struct convert_input *input, struct protocol_result *ret)
 {
@@ -101,6 +115,10 @@ static struct err *identify(const struct convert_input *input, struct protocol_r
 	ret->elf_machine = elffile_machine(file);
 	(void)snprintf(ret->go_build_id, sizeof(ret->go_build_id), "%s", ids.go);
 	(void)snprintf(ret->name, sizeof(ret->name), "%s", input->member);
+	ret->kernel = kernel_kind(file) != KERNEL_NONE;
+	ret->has_text = ret->kernel && kernel_text(file, &ret->text_vaddr);
+	if (input->packed_bytes)
+		TRY(identify_packed(input, ret));
 	return kind.debug_only ? NULL : elffile_load_segments(file, &ret->segments);
 }
 
@@ -196,4 +214,14 @@ struct err *convert_run(const struct convert_input *input, const struct worker_o
 	TRY(build(input, options, output, &result, &table));
 	output_progress(output, PROTOCOL_WRITING, 0, table.len);
 	return output_result(output, &result, table.data, table.len);
+}
+
+struct err *convert_bare(const struct kernel_image *image, const struct convert_input *input, struct output *output)
+{
+	struct protocol_result result = {.kernel = true, .build_id = image->build_id, .elf_machine = image->elf_machine};
+
+	TRY(identify_packed(input, &result));
+	(void)snprintf(result.name, sizeof(result.name), "%s", input->member);
+	(void)snprintf(result.stats, sizeof(result.stats), "a bare kernel image: no symbols");
+	return output_result(output, &result, NULL, 0);
 }

@@ -5,6 +5,7 @@
 #ifndef CAIRN_WORKER_CONVERT_H
 #define CAIRN_WORKER_CONVERT_H
 
+#include "symbolizer/build/kernel_image.h"
 #include "worker/image.h"
 #include "worker/options.h"
 #include "worker/output.h"
@@ -29,6 +30,7 @@ struct convert_input {
 	const struct image *supplement; /* of the one with the DWARF (dwz); NULL: none */
 	const char *name;	    /* for errors */
 	const char *member;	    /* for the result: its name in a package; "" */
+	uint64_t packed_bytes;	    /* size of the packed file that the binary lay in (vmlinuz, .ko.xz); 0: it lay in none */
 };
 
 /**
@@ -40,7 +42,14 @@ struct err *convert_needs(const struct convert_input *input, struct protocol_nee
 
 /** Sends a result that says who the file is, and has no table: nobody asked for its symbols. */
 struct err *convert_identify(const struct convert_input *input, struct output *output) MUST_USE;
-/** Builds the table and sends one result. A file without any symbol gives a result without a table. */
+/**
+ * Builds the table and sends one result. A file without any symbol gives a result without a table.
+ * @return NULL; what build_table returns; ERR_UNSUPPORTED: packed, and not a Linux kernel or module with a build ID, since nothing
+ *         else is known by what is in it; ERR_OS.
+ */
 struct err *convert_run(const struct convert_input *input, const struct worker_options *options, struct output *output) MUST_USE;
+
+/** One result, without a table, for a bare kernel image: what is known is its build ID. ERR_UNSUPPORTED, ERR_OS. */
+struct err *convert_bare(const struct kernel_image *image, const struct convert_input *input, struct output *output) MUST_USE;
 
 #endif

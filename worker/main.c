@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "worker/convert.h"
 #include "worker/image.h"
+#include "worker/input.h"
 #include "worker/options.h"
 #include "worker/output.h"
 #include "worker/package.h"
@@ -68,25 +69,26 @@ static struct err *enter(const struct worker_options *options)
 
 static struct err *run_elf(const struct worker_options *options, struct output *output)
 {
-	CLEANUP(image_unmap) struct image binary = {0};
-	CLEANUP(image_unmap) struct image debug = {0};
+	CLEANUP(input_close) struct input binary = {0};
+	CLEANUP(input_close) struct input debug = {0};
 	CLEANUP(image_unmap) struct image supplement = {0};
-	struct convert_input input = {.binary = &binary, .name = "binary", .member = ""};
+	const bool alone = options->binary_fd < 0; /* a debug file */
+	struct convert_input input = {.binary = &binary.elf, .name = alone ? "debug file" : "binary", .member = ""};
 	struct protocol_needs needs;
 
 	if (options->supplement_fd >= 0) {
 		TRY(image_map(options->supplement_fd, "supplement", &supplement));
 		input.supplement = &supplement;
 	}
-	if (options->binary_fd < 0) { /* a debug file that stands alone */
-		input.name = "debug file";
-		TRY(image_map(options->debug_fd, input.name, &binary));
-	} else {
-		TRY(image_map(options->binary_fd, input.name, &binary));
+	TRY(input_open(alone ? options->debug_fd : options->binary_fd, input.name, options->unpacked_bytes, &binary));
+	input.packed_bytes = binary.is_packed ? binary.file.len : 0;
+	if (!alone && options->debug_fd >= 0) {
+		TRY(input_open(options->debug_fd, "debug file", options->unpacked_bytes, &debug));
+		input.debug = debug.elf.len > 0 ? &debug.elf : NULL;
 	}
-	if (options->binary_fd >= 0 && options->debug_fd >= 0) {
-		TRY(image_map(options->debug_fd, "debug file", &debug));
-		input.debug = &debug;
+	if (binary.elf.len == 0) {
+		TRY(convert_bare(&binary.inside, &input, output));
+		return output_done(output);
 	}
 	TRY(convert_needs(&input, &needs));
 	if (needs.build_id.len > 0)

@@ -15,6 +15,9 @@
  *   wanted files that are not there                      no result: cairnd counts
  *   archives in archives                                 one compression and one tar; a second compression is refused, a
  *                                                        package among the members is passed over like any file that is no ELF
+ *
+ * Kernels and modules may be packed once more by themselves (vmlinuz, .ko.xz): what is called like one and begins like one goes to
+ * the scratch file as it is, and what is inside of it to the end of the scratch file, counted like all that comes out.
  */
 #include "worker/package.h"
 
@@ -36,7 +39,9 @@ struct member {
 	char *name; /* malloc'd, cleaned */
 	uint64_t foff; /* in the scratch file */
 	size_t len;
+	uint64_t packed_bytes; /* of the packed kernel or module that it lay in; 0: it lay in none */
 	struct convert_kind kind;
+	bool packed; /* not unpacked yet */
 	bool usable, done;
 	bool wanted; /* its symbols are; else only who it is */
 	bool of_sibling; /* of another package: it may be a supplement and nothing else */
@@ -270,7 +275,17 @@ static struct err *add_member(struct package *package, struct archive_entry *ent
 	return NULL;
 }
 
-/* An ELF member goes to the scratch file, anything else is read and forgotten: its bytes count. */
+/* By name and first bytes: a package has other compressed files, too. */
+static bool is_packed_kernel(const char *path, const uint8_t *block, size_t len)
+{
+	const char *slash = path ? strrchr(path, '/') : NULL;
+	const char *base = slash ? slash + 1 : path;
+	bool called = base && (strstr(base, ".ko.") || strncmp(base, "vmlinu", 6) == 0 || strncmp(base, "Image", 5) == 0);
+
+	return called && kernel_image_detect(block, len) != KERNEL_IMAGE_NONE;
+}
+
+/* An ELF member or packed kernel goes to the scratch file, anything else is read and forgotten: its bytes count. */
 static struct err *take_file(struct package *package, struct archive_entry *entry, uint8_t *block)
 {
 	const char *path = archive_entry_pathname(entry);
@@ -279,8 +294,11 @@ static struct err *take_file(struct package *package, struct archive_entry *entr
 
 	TRY(read_block(package, block, BLOCK_BYTES, &len));
 	bool named_unwanted = path && is_named_unwanted(package, path);
-	if (!named_unwanted && len > 4 && memcmp(block, "\177ELF", 4) == 0)
+	bool packed = !named_unwanted && is_packed_kernel(path, block, len);
+	if (packed || (!named_unwanted && len > 4 && memcmp(block, "\177ELF", 4) == 0)) {
 		TRY(add_member(package, entry, &member));
+		member->packed = packed;
+	}
 	while (len > 0) {
 		if (member) {
 			TRY(scratch_write(package, block, len, member->foff + member->len));
@@ -343,12 +361,46 @@ static struct err *skip(struct package *package, struct member *member, struct e
 	return sent;
 }
 
+static struct err *unpack_member(struct package *package, struct member *member)
+{
+	CLEANUP(image_unmap) struct image image = {0};
+	CLEANUP(kernel_image_deinit) struct kernel_image inside = {0};
+	uint64_t left = package->options->unpacked_bytes - package->unpacked;
+
+	TRY(map_member(package, member, &image));
+	TRY(kernel_image_unpack(image.bytes, image.len, member->name, left, &inside));
+	TRY(count_unpacked(package, inside.elf.len));
+	member->packed_bytes = member->len;
+	if (inside.elf.len == 0) {
+		struct convert_input input = {.name = member->name, .member = member->name, .packed_bytes = member->len};
+		return convert_bare(&inside, &input, package->output);
+	}
+	TRY(scratch_write(package, inside.elf.data, inside.elf.len, package->scratch_end));
+	member->foff = package->scratch_end;
+	member->len = inside.elf.len;
+	member->packed = false;
+	package->scratch_end = (member->foff + member->len + SCRATCH_ALIGN - 1) & ~(uint64_t)(SCRATCH_ALIGN - 1);
+	return NULL;
+}
+
+static struct err *unpack_kernels(struct package *package)
+{
+	for (size_t i = 0; i < package->count; i++) {
+		struct err *e = package->members[i].packed ? unpack_member(package, &package->members[i]) : NULL;
+		if (e)
+			TRY(skip(package, &package->members[i], e));
+	}
+	return NULL;
+}
+
 static struct err *classify(struct package *package)
 {
 	for (size_t i = 0; i < package->count; i++) {
 		CLEANUP(image_unmap) struct image image = {0};
 		struct member *member = &package->members[i];
 
+		if (member->packed) /* nothing is inside that could be read further */
+			continue;
 		TRY(map_member(package, member, &image));
 		struct err *e = convert_classify(&image, member->name, &member->kind);
 		member->wanted = is_wanted(package, &member->kind.build_id);
@@ -443,7 +495,8 @@ static struct err *build_member(struct package *package, size_t index)
 		.debug = other ? &debug : NULL,
 		.supplement = shared ? &supplement : package->supplement,
 		.name = member->name,
-		.member = member->name};
+		.member = member->name,
+		.packed_bytes = member->packed_bytes};
 	member->done = true;
 	if (other)
 		other->done = true;
@@ -476,6 +529,7 @@ struct err *package_run(const struct package_input *input, const struct worker_o
 		package.unpacked_before = package.unpacked;
 		TRY(err_wrap(unpack(&package, input->sibling), "the package with its supplement"));
 	}
+	TRY(unpack_kernels(&package));
 	TRY(classify(&package));
 	if (package.count > 0)
 		qsort(package.members, package.count, sizeof(*package.members), by_build_id);

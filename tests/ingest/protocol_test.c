@@ -70,6 +70,9 @@ static struct protocol_result a_result(void)
 {
 	struct protocol_result result = {
 		.has_debug = true,
+		.kernel = true,
+		.has_text = true,
+		.text_vaddr = UINT64_C(0xffffffff81000000),
 		.build_id = {.len = 20},
 		.size_bytes = UINT64_C(0x123456789a),
 		.elf_machine = 62,
@@ -137,6 +140,8 @@ Test(protocol, carries_every_member_in_pieces_of_any_size)
 		cr_assert_arr_eq(seen.table, "abc", 3);
 		const struct protocol_result *got = &seen.last_result;
 		cr_assert(got->has_debug && !got->debug_only);
+		cr_assert(got->kernel && !got->packed && got->has_text);
+		cr_assert_eq(got->text_vaddr, want.text_vaddr);
 		cr_assert_arr_eq(got->fileid.bytes, want.fileid.bytes, FILEID_BYTES);
 		cr_assert(build_id_equal(&got->build_id, &want.build_id));
 		cr_assert_str_eq(got->go_build_id, "go/id");
@@ -241,13 +246,13 @@ Test(protocol, rejects_wrong_lengths_types_and_versions)
 {
 	struct buf bytes = {0};
 
-	put_raw(&bytes, PROTOCOL_HELLO, 4, "\2\0\0\0", 4);
-	expect_error(&bytes, ERR_PEER, "version 2");
+	put_raw(&bytes, PROTOCOL_HELLO, 4, "\1\0\0\0", 4);
+	expect_error(&bytes, ERR_PEER, "version 1");
 	bytes.len = 0;
-	put_raw(&bytes, PROTOCOL_HELLO, 5, "\1\0\0\0\0", 5);
+	put_raw(&bytes, PROTOCOL_HELLO, 5, "\2\0\0\0\0", 5);
 	expect_error(&bytes, ERR_PEER, "wrong length");
 	bytes.len = 0;
-	put_raw(&bytes, PROTOCOL_HELLO, 3, "\1\0\0", 3);
+	put_raw(&bytes, PROTOCOL_HELLO, 3, "\2\0\0", 3);
 	expect_error(&bytes, ERR_PEER, "wrong length");
 	bytes.len = 0;
 	put_raw(&bytes, PROTOCOL_HELLO, PROTOCOL_FRAME_MAX + 1, "", 0);

@@ -232,6 +232,9 @@ Test(file_merge, any_order_gives_the_same_bytes)
 	files[2].first_seen_ms = 100;
 	files[3].build_id = build_id_of(4);
 	files[3].segments.items[0].vaddr++;
+	files[1].has_text = true;
+	files[1].text_vaddr = 0x1000;
+	files[2].has_text = true;
 	for (unsigned order = 0; order < 256; order++) {
 		unsigned p[4] = {order & 3, order >> 2 & 3, order >> 4 & 3, order >> 6 & 3};
 		if ((1u << p[0] | 1u << p[1] | 1u << p[2] | 1u << p[3]) != 15)
@@ -247,6 +250,7 @@ Test(file_merge, any_order_gives_the_same_bytes)
 			cr_assert(n == len && memcmp(bytes, expected, n) == 0, "order %u", order);
 		cr_assert_eq(merged.first_seen_ms, 100);
 		cr_assert_str_eq(merged.name, "lib1.so");
+		cr_assert(merged.has_text && merged.text_vaddr == 0x1000);
 	}
 	cr_assert_eq(tried, 24);
 }

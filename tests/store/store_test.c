@@ -225,6 +225,35 @@ Test(store_resolve, a_debug_file_alone_has_symbols_and_no_runtime_file, .init = 
 	cr_assert_not(answer.has_file);
 }
 
+/* A kernel's debug file alone: profilers know the kernel by an ID of its own. */
+Test(store_commit_table, a_kernel_id_is_a_second_record_with_or_without_the_first, .init = setup, .fini = teardown)
+{
+	CLEANUP(freep) uint8_t *bytes = table_bytes(3, 100);
+	struct store_commit commit = {.tenant = 1, .has_kernel_id = true, .kernel_id = file_id_of(9), .build_id = build_id_of(70),
+		.file = file_of(7), .table = bytes, .table_len = 100, .entry = entry_of(STORE_SOURCE_UPLOAD, DWARF, "vmlinux")};
+
+	commit.file.has_text = true;
+	commit.file.text_vaddr = 0xffffffff81000000;
+	commit.file.segments.count = 0;
+	MUST(store_commit_table(store, &commit, NULL));
+	struct store_answer answer = resolve(1, 9, 0);
+	cr_assert_eq(answer.status, STORE_OK);
+	cr_assert(answer.has_file && answer.file.has_text);
+	cr_assert_eq(answer.file.text_vaddr, 0xffffffff81000000);
+	cr_assert_eq(answer.file.size, 0, "of no file in particular");
+	cr_assert_eq(resolve(1, 7, 0).status, STORE_UNKNOWN);
+	commit.has_file = true;
+	MUST(store_commit_table(store, &commit, NULL));
+	cr_assert_eq(resolve(1, 7, 0).status, STORE_OK);
+	cr_assert_eq(resolve(1, 9, 0).status, STORE_OK);
+	/* What an agent says of the ID is hearsay: where the text lies comes from the other record. */
+	struct store_file heard = file_of(11);
+	heard.build_id = build_id_of(70);
+	heard.segments.count = 0;
+	MUST(store_put_file(store, 1, &heard));
+	cr_assert_eq(resolve(1, 11, 0).file.text_vaddr, 0xffffffff81000000);
+}
+
 Test(store_resolve, a_known_file_without_entries_has_no_symbols, .init = setup, .fini = teardown)
 {
 	struct store_file file = file_of(7);
