@@ -86,31 +86,10 @@ static struct err *exe_mapping(struct collect *c, uint32_t number, const struct 
 	return NULL;
 }
 
-static struct err *user_location(struct collect *c, uint64_t frame, uint32_t *ret)
+static struct err *module_mapping(struct collect *c, const struct kernel_module *module, uint32_t *ret)
 {
-	uint32_t number = (uint32_t)(frame >> UNWIND_FRAME_EXE_SHIFT);
-	const struct tables_exe *exe = tables_exe(c->tables, number);
-	struct profile_location location = {.mapping = PROFILE_NONE, .vaddr = frame & UNWIND_FRAME_ADDRESS_MASK};
-	char name[TABLES_NAME_MAX + 32];
-
-	if (exe)
-		TRY(exe_mapping(c, number, exe, &location.mapping));
-	snprintf(name, sizeof(name), "%s+0x%" PRIx64, exe ? exe->name : "[anonymous]", location.vaddr);
-	return named_location(c, name, location, ret);
-}
-
-static struct err *kernel_location(struct collect *c, uint64_t address, uint32_t *ret)
-{
-	struct profile_location location = {.mapping = PROFILE_NONE, .vaddr = address, .kind = PROFILE_FRAME_KERNEL};
-	const struct kernel_module *module = NULL;
-	const char *name = NULL;
-	char unknown[40];
 	uint64_t mapping = 0;
 
-	if (!kernel_lookup(c->kernel, address, &name, &module)) {
-		snprintf(unknown, sizeof(unknown), "[kernel]+0x%" PRIx64, address);
-		return named_location(c, unknown, location, ret);
-	}
 	if (!hmap_get(&c->kernel_modules, (uintptr_t)module, &mapping)) {
 		struct profile_mapping added = {.file_id = module->file_id, .build_id = module->build_id};
 		uint32_t number = 0;
@@ -119,9 +98,23 @@ static struct err *kernel_location(struct collect *c, uint64_t address, uint32_t
 		TRY(hmap_set(&c->kernel_modules, (uintptr_t)module, number));
 		mapping = number;
 	}
-	location.mapping = (uint32_t)mapping;
-	location.symbolized = true;
-	return named_location(c, name, location, ret);
+	*ret = (uint32_t)mapping;
+	return NULL;
+}
+
+static struct err *add_location(struct collect *c, uint64_t frame, bool in_kernel, uint32_t *ret)
+{
+	const struct place place = place_of_frame(c->tables, c->kernel, frame, in_kernel);
+	struct profile_location location = {.mapping = PROFILE_NONE, .vaddr = in_kernel ? frame : place.address,
+		.kind = in_kernel ? PROFILE_FRAME_KERNEL : PROFILE_FRAME_NATIVE, .symbolized = place.function != NULL};
+	char name[TABLES_NAME_MAX + 32];
+
+	if (place.exe)
+		TRY(exe_mapping(c, place.exe_number, place.exe, &location.mapping));
+	if (place.module)
+		TRY(module_mapping(c, place.module, &location.mapping));
+	snprintf(name, sizeof(name), "%s+0x%" PRIx64, place.exe ? place.exe->name : in_kernel ? "[kernel]" : "[anonymous]", location.vaddr);
+	return named_location(c, place.function ? place.function : name, location, ret);
 }
 
 static struct err *location_of(struct collect *c, uint64_t key, bool in_kernel, uint32_t *ret)
@@ -131,7 +124,7 @@ static struct err *location_of(struct collect *c, uint64_t key, bool in_kernel, 
 	/* No executable's number is 0xffff, so that kernel addresses are keys of their own. */
 	if (!hmap_get(&c->locations, key, &known)) {
 		uint32_t added = 0;
-		TRY(in_kernel ? kernel_location(c, key, &added) : user_location(c, key, &added));
+		TRY(add_location(c, key, in_kernel, &added));
 		TRY(hmap_set(&c->locations, key, added));
 		known = added;
 	}
@@ -160,14 +153,13 @@ static struct err *comm_location(struct collect *c, const char comm[SAMPLE_COMM_
 
 struct err *collect_add(struct collect *c, const struct sample_head *head, const uint64_t *frames)
 {
-	uint32_t depth = 0;
+	uint32_t depth = place_depth(head);
+	bool in_kernel = false;
 
-	if (head->frame_count > UNWIND_FRAMES_MAX || head->kernel_count > SAMPLE_KERNEL_MAX)
-		return NULL;
-	for (uint32_t i = 0; i < head->kernel_count; i++, depth++)
-		TRY(location_of(c, frames[head->frame_count + i] - (i > 0), true, &c->stack[depth]));
-	for (uint32_t i = 0; i < head->frame_count; i++, depth++)
-		TRY(location_of(c, frames[i], false, &c->stack[depth]));
+	for (uint32_t i = 0; i < depth; i++) {
+		uint64_t raw = place_raw(head, frames, i, &in_kernel);
+		TRY(location_of(c, raw, in_kernel, &c->stack[i]));
+	}
 	TRY(comm_location(c, head->comm, &c->stack[depth++]));
 	return profile_add_sample(&c->profile, c->stack, depth, 1);
 }

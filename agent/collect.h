@@ -6,9 +6,7 @@
 #ifndef CAIRN_AGENT_COLLECT_H
 #define CAIRN_AGENT_COLLECT_H
 
-#include "agent/kernel.h"
-#include "agent/shared.h"
-#include "agent/tables.h"
+#include "agent/place.h"
 #include "base/buf.h"
 
 struct collect;

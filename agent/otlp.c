@@ -2,7 +2,8 @@
 /*
  * The dictionary's tables are encoded as their entries become known: entry 0 of each is the zero value. A native location
  * has the ELF address (already less 1 for return addresses) and a mapping with memory_start 0; a kernel location counts from
- * its module's start and has its name. Equal samples of a thread name are one with their sum. One resource a process.
+ * its module's start and has its name. Equal samples of a thread name are one with their sum. One resource a process, with
+ * the names of OpenTelemetry's semantic conventions.
  * Source: opentelemetry-proto, profiles.proto of v1.11; field numbers are its own.
  */
 #include "agent/otlp.h"
@@ -10,7 +11,6 @@
 #include "base/digest.h"
 #include "base/hmap.h"
 #include "base/intern.h"
-#include "net/grpc_client.h"
 #include "proto/wire.h"
 
 #include <stdio.h>
@@ -23,8 +23,14 @@ enum { DICT_MAPPING = 1, DICT_LOCATION, DICT_FUNCTION, DICT_LINK, DICT_STRING, D
 enum { ROOM = 128, EXPORT_TIMEOUT_MS = 10000 }; /* small fields of one message */
 
 struct sample {
-	uint32_t pid, comm, stack; /* comm: attribute */
+	uint32_t resource, comm, stack; /* comm: attribute */
 	uint64_t count;
+};
+
+/* A process. */
+struct resource {
+	uint32_t pid;
+	struct buf body; /* of the message Resource */
 };
 
 struct otlp {
@@ -34,7 +40,9 @@ struct otlp {
 	struct buf dictionary;
 	uint32_t counts[DICT_TABLES]; /* entries of each table */
 	struct intern strings;
-	struct hmap locations, mappings, functions, attributes, stacks, index;
+	struct hmap locations, mappings, functions, attributes, stacks, index, processes;
+	struct resource *resources;
+	uint32_t resource_count, resource_cap;
 	struct sample *samples;
 	uint32_t sample_count, sample_cap;
 	uint64_t dropped;
@@ -127,25 +135,22 @@ static struct err *add_location(struct otlp *o, uint64_t frame, bool in_kernel, 
 {
 	CLEANUP(buf_deinit) struct buf body = {0};
 	CLEANUP(buf_deinit) struct buf line = {0};
-	const struct tables_exe *exe = in_kernel ? NULL : tables_exe(o->tables, (uint32_t)(frame >> UNWIND_FRAME_EXE_SHIFT));
-	const struct kernel_module *module = NULL;
-	uint64_t address = in_kernel ? frame : frame & UNWIND_FRAME_ADDRESS_MASK;
-	const char *name = NULL;
+	const struct place place = place_of_frame(o->tables, o->kernel, frame, in_kernel);
 	uint32_t where = 0, kind = 0, called = 0;
 
 	TRY(attribute(o, "profile.frame.type", in_kernel ? "kernel" : "native", &kind));
 	TRY(buf_reserve(&line, ROOM));
-	if (exe)
-		TRY(mapping(o, frame >> UNWIND_FRAME_EXE_SHIFT, exe->name, &exe->build_id, &exe->file_id, &where));
-	if (in_kernel && kernel_lookup(o->kernel, frame, &name, &module)) {
-		TRY(mapping(o, (uintptr_t)module, module->name, &module->build_id, &module->file_id, &where));
-		TRY(function(o, name, &called));
+	if (place.exe)
+		TRY(mapping(o, place.exe_number, place.exe->name, &place.exe->build_id, &place.exe->file_id, &where));
+	if (place.module)
+		TRY(mapping(o, (uintptr_t)place.module, place.module->name, &place.module->build_id, &place.module->file_id, &where));
+	if (place.function) {
+		TRY(function(o, place.function, &called));
 		wire_put_field(&line, 1, called);
-		address -= module->start;
 	}
 	TRY(buf_reserve(&body, ROOM));
 	wire_put_field(&body, 1, where);
-	wire_put_field(&body, 2, address);
+	wire_put_field(&body, 2, place.address);
 	if (called)
 		TRY(wire_append_bytes(&body, 3, line.data, line.len));
 	TRY(wire_append_packed_u32(&body, 4, &kind, 1));
@@ -221,6 +226,10 @@ void otlp_destroy(struct otlp *o)
 	hmap_deinit(&o->attributes);
 	hmap_deinit(&o->stacks);
 	hmap_deinit(&o->index);
+	hmap_deinit(&o->processes);
+	for (uint32_t i = 0; i < o->resource_count; i++)
+		buf_deinit(&o->resources[i].body);
+	free(o->resources);
 	free(o->samples);
 	free(o);
 }
@@ -230,9 +239,9 @@ uint64_t otlp_dropped(const struct otlp *otlp)
 	return otlp->dropped;
 }
 
-static struct err *count_sample(struct otlp *o, uint32_t pid, uint32_t comm, uint32_t stack_number)
+static struct err *count_sample(struct otlp *o, uint32_t resource, uint32_t comm, uint32_t stack_number)
 {
-	uint32_t key[3] = {pid, comm, stack_number};
+	uint32_t key[3] = {resource, comm, stack_number};
 	uint64_t id = digest_xxh3_64(key, sizeof(key)), known = 0;
 
 	if (hmap_get(&o->index, id, &known)) {
@@ -252,33 +261,92 @@ static struct err *count_sample(struct otlp *o, uint32_t pid, uint32_t comm, uin
 		o->sample_cap = cap;
 	}
 	TRY(hmap_set(&o->index, id, o->sample_count));
-	o->samples[o->sample_count++] = (struct sample){.pid = pid, .comm = comm, .stack = stack_number, .count = 1};
+	o->samples[o->sample_count++] = (struct sample){.resource = resource, .comm = comm, .stack = stack_number, .count = 1};
 	return NULL;
 }
 
-struct err *otlp_add(struct otlp *o, const struct sample_head *head, const uint64_t *frames)
+/* Resource { attributes 1: KeyValue { key 1, value 2: AnyValue { string 1, int 3 } } } */
+static struct err *put_attribute(struct buf *resource, const char *key, const struct buf *any)
+{
+	CLEANUP(buf_deinit) struct buf pair = {0};
+
+	TRY(wire_append_bytes(&pair, 1, key, strlen(key)));
+	TRY(wire_append_bytes(&pair, 2, any->data, any->len));
+	return wire_append_bytes(resource, 1, pair.data, pair.len);
+}
+
+static struct err *put_text(struct buf *resource, const char *key, const char *value)
+{
+	CLEANUP(buf_deinit) struct buf any = {0};
+
+	if (!value[0])
+		return NULL;
+	TRY(wire_append_bytes(&any, 1, value, strlen(value)));
+	return put_attribute(resource, key, &any);
+}
+
+static struct err *encode_resource(const struct process_info *process, struct buf *ret)
+{
+	uint8_t pid[WIRE_VARINT_MAX + 1];
+	struct buf any = {.data = pid, .cap = sizeof(pid)};
+
+	wire_put_field(&any, 3, process->pid);
+	TRY(put_attribute(ret, "process.pid", &any));
+	TRY(put_text(ret, "process.executable.name", process->executable));
+	TRY(put_text(ret, "process.executable.path", process->executable_path));
+	TRY(put_text(ret, "service.name", process->service));
+	TRY(put_text(ret, "container.id", process->container.id));
+	for (size_t i = 0; i < process->label_count; i++)
+		TRY(put_text(ret, process->labels[i].key, process->labels[i].value));
+	return NULL;
+}
+
+static struct err *resource_of(struct otlp *o, const struct process_info *process, uint32_t *ret)
+{
+	uint64_t known = 0;
+
+	if (hmap_get(&o->processes, process->serial, &known)) {
+		*ret = (uint32_t)known;
+		return NULL;
+	}
+	if (o->resource_count == o->resource_cap) {
+		uint32_t cap = o->resource_cap ? 2 * o->resource_cap : 64;
+		struct resource *resources = reallocarray(o->resources, cap, sizeof(*resources));
+		if (!resources)
+			return err_nomem();
+		o->resources = resources;
+		o->resource_cap = cap;
+	}
+	struct resource *added = &o->resources[o->resource_count];
+	*added = (struct resource){.pid = process->pid};
+	*ret = o->resource_count++;
+	TRY(encode_resource(process, &added->body));
+	return hmap_set(&o->processes, process->serial, *ret);
+}
+
+struct err *otlp_add(struct otlp *o, const struct sample_head *head, const uint64_t *frames, const struct process_info *process)
 {
 	char comm[SAMPLE_COMM_BYTES + 1] = "";
-	uint32_t depth = 0, comm_number = 0, stack_number = 0;
+	uint32_t depth = place_depth(head), resource = 0, comm_number = 0, stack_number = 0;
+	bool in_kernel = false;
 
-	if (head->frame_count > UNWIND_FRAMES_MAX || head->kernel_count > SAMPLE_KERNEL_MAX)
-		return NULL;
-	for (uint32_t i = 0; i < head->kernel_count; i++, depth++)
-		TRY(location(o, frames[head->frame_count + i] - (i > 0), true, &o->path[depth]));
-	for (uint32_t i = 0; i < head->frame_count; i++, depth++)
-		TRY(location(o, frames[i], false, &o->path[depth]));
+	for (uint32_t i = 0; i < depth; i++) {
+		uint64_t raw = place_raw(head, frames, i, &in_kernel);
+		TRY(location(o, raw, in_kernel, &o->path[i]));
+	}
 	memcpy(comm, head->comm, SAMPLE_COMM_BYTES);
+	TRY(resource_of(o, process, &resource));
 	TRY(attribute(o, "thread.name", comm, &comm_number));
 	TRY(stack(o, o->path, depth, &stack_number));
-	return count_sample(o, head->pid, comm_number, stack_number);
+	return count_sample(o, resource, comm_number, stack_number);
 }
 
 static int compare_samples(const void *a, const void *b)
 {
 	const struct sample *x = a, *y = b;
 
-	if (x->pid != y->pid)
-		return x->pid < y->pid ? -1 : 1;
+	if (x->resource != y->resource)
+		return x->resource < y->resource ? -1 : 1;
 	return x->stack < y->stack ? -1 : x->stack > y->stack;
 }
 
@@ -323,11 +391,10 @@ static struct err *put_process(struct otlp *o, uint32_t first, uint32_t end, con
 {
 	CLEANUP(buf_deinit) struct buf profile = {0};
 	CLEANUP(buf_deinit) struct buf scope = {0};
-	CLEANUP(buf_deinit) struct buf resource = {0};
 	CLEANUP(buf_deinit) struct buf all = {0};
-	uint8_t id[16], pid[WIRE_VARINT_MAX + 1];
-	uint64_t seed[3] = {window[0], o->samples[first].pid, window[1]};
-	struct buf any = {.data = pid, .cap = sizeof(pid)};
+	const struct resource *resource = &o->resources[o->samples[first].resource];
+	uint8_t id[16];
+	uint64_t seed[3] = {window[0], resource->pid, window[1] ^ o->samples[first].resource};
 
 	TRY(value_type(o, "samples", "count", 1, &profile));
 	TRY(put_samples(o, first, end, &profile));
@@ -340,13 +407,7 @@ static struct err *put_process(struct otlp *o, uint32_t first, uint32_t end, con
 	digest_xxh3_128(seed, sizeof(seed), id);
 	TRY(wire_append_bytes(&profile, 7, id, sizeof(id)));
 	TRY(wire_append_bytes(&scope, 2, profile.data, profile.len));
-	/* Resource { attributes 1: KeyValue { key 1, value 2: AnyValue { int 3 } } } */
-	wire_put_field(&any, 3, o->samples[first].pid);
-	CLEANUP(buf_deinit) struct buf pair = {0};
-	TRY(wire_append_bytes(&pair, 1, "process.pid", strlen("process.pid")));
-	TRY(wire_append_bytes(&pair, 2, any.data, any.len));
-	TRY(wire_append_bytes(&resource, 1, pair.data, pair.len));
-	TRY(wire_append_bytes(&all, 1, resource.data, resource.len));
+	TRY(wire_append_bytes(&all, 1, resource->body.data, resource->body.len));
 	TRY(wire_append_bytes(&all, 2, scope.data, scope.len));
 	return wire_append_bytes(ret, REQUEST_RESOURCE, all.data, all.len);
 }
@@ -358,7 +419,7 @@ struct err *otlp_encode(struct otlp *o, uint64_t from_unix_nano, uint64_t durati
 	if (o->sample_count > 0)
 		qsort(o->samples, o->sample_count, sizeof(*o->samples), compare_samples);
 	for (uint32_t first = 0, end = 0; first < o->sample_count; first = end) {
-		while (end < o->sample_count && o->samples[end].pid == o->samples[first].pid)
+		while (end < o->sample_count && o->samples[end].resource == o->samples[first].resource)
 			end++;
 		TRY(put_process(o, first, end, window, ret));
 	}
@@ -396,16 +457,15 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-struct err *otlp_export(const char *collector, const struct buf *request)
+struct err *otlp_export(const char *collector, const struct net_grpc_client_options *options, const struct buf *request)
 {
 	static const char path[] = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
 	static const struct net_grpc_client_ops ops = {.on_message = on_message, .on_end = on_end};
-	struct net_grpc_client_options options = {.gzip_level = 1};
 	CLEANUP(net_grpc_client_destroyp) struct net_grpc_client *client = NULL;
 	struct net_grpc_client_call *call = NULL;
 	struct answer answer = {0};
 
-	TRY(net_grpc_client_connect(collector, &options, &client));
+	TRY(net_grpc_client_connect(collector, options, &client));
 	TRY(net_grpc_client_open(client, path, &ops, &answer, &call));
 	TRY(net_grpc_client_send(call, request->data, request->len));
 	net_grpc_client_half_close(call);

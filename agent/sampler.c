@@ -497,6 +497,41 @@ const char *sampler_counter_name(unsigned counter)
 	return counter < SAMPLE_COUNTERS ? names[counter] : "unknown";
 }
 
+/** The kernel says what a map takes, by its descriptor (proc(5)). */
+static uint64_t map_memory(int fd)
+{
+	char path[48], line[128];
+	unsigned long long bytes = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	FILE *file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "memlock: %llu", &bytes) == 1)
+			break;
+	if (file)
+		(void)fclose(file);
+	return bytes;
+}
+
+void sampler_usage(const struct sampler *s, uint64_t *run_ns_ret, uint64_t *map_bytes_ret)
+{
+	struct bpf_program *program;
+	struct bpf_map *map;
+	struct sampler_status status;
+
+	sampler_status(s, &status);
+	*run_ns_ret = 0;
+	*map_bytes_ret = status.table_bytes;
+	bpf_object__for_each_program (program, s->program.bpf->obj) {
+		struct bpf_prog_info info = {0};
+		uint32_t len = sizeof(info);
+		if (bpf_program__fd(program) >= 0 && bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &len) == 0)
+			*run_ns_ret += info.run_time_ns;
+	}
+	bpf_object__for_each_map (map, s->program.bpf->obj)
+		*map_bytes_ret += bpf_map__fd(map) >= 0 ? map_memory(bpf_map__fd(map)) : 0;
+}
+
 unsigned sampler_cpus(const struct sampler *sampler)
 {
 	return sampler->online;

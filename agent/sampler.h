@@ -81,6 +81,8 @@ struct err *sampler_poll(struct sampler *sampler, int timeout_ms, const struct s
 void sampler_counters(const struct sampler *sampler, uint64_t ret[SAMPLE_COUNTERS]);
 /** A short stable word for a counter: "complete", "no_mapping", .. */
 const char *sampler_counter_name(unsigned counter);
+/** What the kernel's half takes: run time since it was loaded (0 unless kernel.bpf_stats_enabled), and memory of its maps. */
+void sampler_usage(const struct sampler *sampler, uint64_t *run_ns_ret, uint64_t *map_bytes_ret);
 unsigned sampler_cpus(const struct sampler *sampler);
 void sampler_status(const struct sampler *sampler, struct sampler_status *ret);
 

@@ -305,6 +305,38 @@ struct err *config_read_flags(const struct config_table *table, void *config, in
 	return NULL;
 }
 
+/* Takes `--config FILE` and `--config=FILE` out of the arguments: it says where the keys are and is none of them. */
+static struct err *take_config_flag(int *argc, char **argv, const char **path_ret)
+{
+	int kept = 1;
+
+	*path_ret = NULL;
+	for (int i = 1; i < *argc; i++) {
+		if (strcmp(argv[i], "--config") == 0) {
+			if (i + 1 == *argc)
+				return err_new(ERR_INVALID, "--config: a file name is missing");
+			*path_ret = argv[++i];
+		} else if (strncmp(argv[i], "--config=", 9) == 0) {
+			*path_ret = argv[i] + 9;
+		} else {
+			argv[kept++] = argv[i];
+		}
+	}
+	*argc = kept;
+	return NULL;
+}
+
+struct err *config_read(const struct config_table *table, void *config, int *argc, char **argv)
+{
+	const char *path;
+
+	TRY(config_defaults(table, config));
+	TRY(take_config_flag(argc, argv, &path));
+	if (path)
+		TRY(config_read_file(table, config, path));
+	return config_read_flags(table, config, argc, argv);
+}
+
 /* The value's word in --help: the first word of the help line where that is in capitals, else its type's. */
 static size_t value_word(const struct config_key *key, const char **word_ret, const char **rest_ret)
 {

@@ -47,6 +47,11 @@ struct err *config_read_file(const struct config_table *table, void *config, con
  * program's name first, is moved together and @p argc updated. Stops at `--`. An unknown `--flag` is ERR_INVALID.
  */
 struct err *config_read_flags(const struct config_table *table, void *config, int *argc, char **argv) MUST_USE;
+/**
+ * All of it: the defaults, then the file that `--config FILE` among the flags names, then the flags, which win. Once on a zeroed struct.
+ * Errors of the three above.
+ */
+struct err *config_read(const struct config_table *table, void *config, int *argc, char **argv) MUST_USE;
 /** Appends the aligned help lines of all flags with their defaults. */
 struct err *config_help(const struct config_table *table, struct buf *ret) MUST_USE;
 /** Frees the text members. */

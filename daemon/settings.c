@@ -115,27 +115,6 @@ static struct err *show_help(void)
 	return fflush(stdout) == 0 ? NULL : err_new(ERR_OS, "cannot write to standard output");
 }
 
-/* Takes `--config FILE` and `--config=FILE` out of the arguments: it says where the keys are and is none of them. */
-static struct err *take_config_flag(int *argc, char **argv, const char **path_ret)
-{
-	int kept = 1;
-
-	*path_ret = NULL;
-	for (int i = 1; i < *argc; i++) {
-		if (strcmp(argv[i], "--config") == 0) {
-			if (i + 1 == *argc)
-				return err_new(ERR_INVALID, "--config: a file name is missing");
-			*path_ret = argv[++i];
-		} else if (strncmp(argv[i], "--config=", 9) == 0) {
-			*path_ret = argv[i] + 9;
-		} else {
-			argv[kept++] = argv[i];
-		}
-	}
-	*argc = kept;
-	return NULL;
-}
-
 /* An empty value in the file is as none. */
 static bool is_set(const char *text)
 {
@@ -164,8 +143,6 @@ static struct err *check(const struct settings *settings)
 
 struct err *settings_read(int argc, char **argv, struct settings *ret, enum settings_wish *wish_ret)
 {
-	const char *path;
-
 	*wish_ret = SETTINGS_SHOWN;
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--help") == 0)
@@ -176,11 +153,7 @@ struct err *settings_read(int argc, char **argv, struct settings *ret, enum sett
 		}
 	}
 	*wish_ret = SETTINGS_RUN;
-	TRY(config_defaults(&table, ret));
-	TRY(take_config_flag(&argc, argv, &path));
-	if (path)
-		TRY(config_read_file(&table, ret, path));
-	TRY(config_read_flags(&table, ret, &argc, argv));
+	TRY(config_read(&table, ret, &argc, argv));
 	if (argc > 1)
 		return err_new(ERR_INVALID, "\"%s\" is no flag: cairnd takes no other arguments", argv[1]);
 	return check(ret);

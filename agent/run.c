@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One turn waits for the kernel's ring for at most TURN_MS, takes the samples out, reads processes that are due (a few at a
+ * time), and lets the reporter go on. Every report interval what was gathered becomes a report (or an OTLP export, or at the
+ * end of the window a file).
+ */
+#include "agent/run.h"
+
+#include "agent/collect.h"
+#include "agent/kernel.h"
+#include "agent/otlp.h"
+#include "agent/self.h"
+#include "agent/watch.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024 };
+
+struct agent {
+	const struct options *options;
+	const volatile sig_atomic_t *stopped;
+	struct sampler *sampler;
+	struct tables *tables;
+	struct watch *watch;
+	struct kernel *kernel;
+	struct processes *processes;
+	/* One of these three, by options->protocol. */
+	struct reporter *reporter;
+	struct collect *collect;
+	struct otlp *otlp;	 /* of this window */
+	struct things *things;	 /* with the reporter */
+	uint64_t now_ms;	 /* CLOCK_MONOTONIC, of this turn */
+	uint64_t unix_offset_ns; /* CLOCK_REALTIME less CLOCK_MONOTONIC */
+	uint64_t window_ms, status_ms, chance_ms; /* when they are due; window: when it began, unix time */
+	bool is_sampling;
+	uint64_t records, lost_events, filtered, exports_failed, failures_told;
+};
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	(void)clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t clock_ms(clockid_t clock)
+{
+	return clock_ns(clock) / 1000000;
+}
+
+/* -------------------------------------------------------------------------------------- samples in */
+
+static struct err *report_sample(struct agent *agent, const struct sample_head *head, const uint64_t *frames, const struct process_info *process)
+{
+	struct agent_sample sample = {
+		.time_unix_nano = head->time_ns + agent->unix_offset_ns, .value = head->value, .cpu = (int32_t)head->cpu};
+
+	TRY(things_sample(agent->things, head, frames, process, &sample));
+	return reporter_add(agent->reporter, agent->things, head->kind, &sample);
+}
+
+static struct err *on_sample(void *context, const struct sample_head *head, const uint64_t *frames)
+{
+	struct agent *agent = context;
+	const struct filter *filter = &agent->options->filter;
+	const struct process_info *process = NULL;
+
+	agent->records++;
+	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_TABLE || head->end == UNWIND_END_NO_MAPPING ||
+		head->end == UNWIND_END_FRAME_POINTER)
+		TRY(watch_missed(agent->watch, head->pid, agent->now_ms));
+	bool fits = filter_sample(filter, head);
+	if (fits && (filter->needs_process || !agent->collect)) {
+		TRY(processes_get(agent->processes, head->pid, agent->now_ms, &process));
+		fits = filter_process(filter, process);
+	}
+	if (!fits) {
+		agent->filtered++;
+		return NULL;
+	}
+	if (agent->reporter)
+		return report_sample(agent, head, frames, process);
+	return agent->otlp ? otlp_add(agent->otlp, head, frames, process) : collect_add(agent->collect, head, frames);
+}
+
+static struct err *on_changed(void *context, uint32_t pid)
+{
+	struct agent *agent = context;
+
+	processes_changed(agent->processes, pid);
+	return watch_changed(agent->watch, pid, agent->now_ms);
+}
+
+static struct err *on_gone(void *context, uint32_t pid)
+{
+	struct agent *agent = context;
+
+	processes_gone(agent->processes, pid);
+	watch_gone(agent->watch, pid);
+	return NULL;
+}
+
+static struct err *on_lost(void *context, uint64_t events)
+{
+	struct agent *agent = context;
+
+	agent->lost_events += events;
+	return watch_scan(agent->watch);
+}
+
+/** Hands out what the kernel has, and reads the processes that are due. */
+static struct err *take_in(struct agent *agent, int timeout_ms, uint32_t *left_ret)
+{
+	struct sampler_handler handler = {.sample = on_sample, .changed = on_changed, .gone = on_gone, .lost = on_lost, .context = agent};
+
+	agent->now_ms = clock_ms(CLOCK_MONOTONIC);
+	TRY(sampler_poll(agent->sampler, timeout_ms, &handler));
+	TRY(tables_work(agent->tables));
+	agent->now_ms = clock_ms(CLOCK_MONOTONIC);
+	return watch_work(agent->watch, agent->now_ms, left_ret);
+}
+
+/** Every process that is there now; a little at a time. A single window begins when their unwind tables are there. */
+static struct err *read_all(struct agent *agent)
+{
+	uint64_t give_up_ms = clock_ms(CLOCK_MONOTONIC) + START_MS;
+	uint32_t left = 1;
+
+	TRY(watch_scan(agent->watch));
+	while (agent->options->once_ms && (left > 0 || tables_pending(agent->tables) > 0) && !*agent->stopped &&
+		clock_ms(CLOCK_MONOTONIC) < give_up_ms)
+		TRY(take_in(agent, START_PAUSE_MS, &left));
+	return NULL;
+}
+
+/* -------------------------------------------------------------------------------------- what became of them */
+
+static void append(char line[LINE_BYTES], const char *name, uint64_t value)
+{
+	size_t len = strlen(line);
+
+	if (value > 0 && len + 1 < LINE_BYTES)
+		(void)snprintf(line + len, LINE_BYTES - len, "%s%s=%" PRIu64, len ? " " : "", name, value);
+}
+
+/** One line with what was sampled, one with every counter that is not 0, one with what the tables hold, one of the collector. */
+static void log_counters(const struct agent *agent)
+{
+	struct tables_counters tables;
+	struct watch_counters watch;
+	struct reporter_counters reporter;
+	uint64_t counters[SAMPLE_COUNTERS], user = 0;
+	char line[LINE_BYTES] = "";
+
+	sampler_counters(agent->sampler, counters);
+	tables_counters(agent->tables, &tables);
+	watch_counters(agent->watch, &watch);
+	for (unsigned i = 0; i < UNWIND_ENDS; i++)
+		user += counters[i];
+	for (unsigned i = 0; i < SAMPLE_COUNTERS; i++)
+		append(line, sampler_counter_name(i), counters[i]);
+	log_info("samples", "records=%" PRIu64 " user_stacks=%" PRIu64 " complete_permille=%" PRIu64 " cpus=%u lost_process_events=%" PRIu64 " not_asked_for=%" PRIu64,
+		agent->records, user, user ? counters[UNWIND_END_COMPLETE] * 1000 / user : 0, sampler_cpus(agent->sampler), agent->lost_events,
+		agent->filtered);
+	log_info("counters", "%s", line);
+	const struct exes_counters *exes = &tables.exes;
+	log_info("tables", "processes=%" PRIu64 " executables=%" PRIu64 " pending=%" PRIu64 " deltas=%" PRIu64 " mappings=%" PRIu64
+			   " synced=%" PRIu64 " unchanged=%" PRIu64 " cut=%" PRIu64 " gone=%" PRIu64 " dropped=%" PRIu64,
+		tables.processes, exes->count, exes->pending, exes->deltas, tables.mappings, tables.processes_synced,
+		tables.processes_unchanged, tables.mappings_cut, tables.processes_failed, watch.dropped);
+	log_info("unwind-tables", "refused=%" PRIu64 " crashed=%" PRIu64 " late=%" PRIu64 " full=%" PRIu64 " evicted=%" PRIu64
+				  " debug_files=%" PRIu64 " infos_dropped=%" PRIu64 " build_ms=%" PRIu64 " build_peak_mb=%" PRIu64,
+		exes->refused, exes->crashed, exes->late, exes->full, exes->evicted, exes->debug_files, exes->infos_dropped,
+		exes->build_ns / 1000000, exes->build_peak_bytes >> 20);
+	if (!agent->reporter)
+		return;
+	reporter_counters(agent->reporter, &reporter);
+	log_info("collector", "connected=%s samples=%" PRIu64 " reports=%" PRIu64 " acknowledged=%" PRIu64 " connects=%" PRIu64 " failures=%" PRIu64
+			      " queue_bytes=%" PRIu64 " spool_bytes=%" PRIu64,
+		reporter.is_connected ? "yes" : "no", reporter.samples, reporter.reports, reporter.acknowledged_reports, reporter.connects,
+		reporter.failures, reporter.queue_bytes, reporter.spool_bytes);
+}
+
+enum { LOSSES_MAX = SAMPLE_COUNTERS + 8 };
+
+static void add_loss(struct agent_loss *losses, size_t *count, const char *reason, uint64_t samples)
+{
+	if (samples > 0)
+		losses[(*count)++] = (struct agent_loss){{(const uint8_t *)reason, strlen(reason)}, samples};
+}
+
+/* Samples that are lost, and stacks that are cut. */
+static size_t gather_losses(const struct agent *agent, const struct reporter_counters *reporter, const uint64_t counters[SAMPLE_COUNTERS],
+	struct agent_loss losses[LOSSES_MAX])
+{
+	size_t count = 0;
+
+	add_loss(losses, &count, "ring_full", counters[SAMPLE_COUNT_RING_FULL]);
+	add_loss(losses, &count, "queue_full", reporter->dropped_queue);
+	add_loss(losses, &count, "spool_full", reporter->dropped_spool);
+	add_loss(losses, &count, "refused", reporter->refused);
+	add_loss(losses, &count, "clock_ahead", reporter->rejected_future);
+	add_loss(losses, &count, "too_old", reporter->rejected_old);
+	add_loss(losses, &count, "not_asked_for", agent->filtered);
+	for (unsigned i = 0; i < UNWIND_ENDS; i++)
+		if (i != UNWIND_END_COMPLETE)
+			add_loss(losses, &count, sampler_counter_name(i), counters[i]);
+	return count;
+}
+
+static struct err *send_status(struct agent *agent)
+{
+	struct reporter_counters reporter;
+	struct agent_loss losses[LOSSES_MAX];
+	struct agent_status status = {.time_unix_nano = clock_ns(CLOCK_REALTIME)};
+	uint64_t counters[SAMPLE_COUNTERS];
+
+	reporter_counters(agent->reporter, &reporter);
+	sampler_counters(agent->sampler, counters);
+	self_usage(&status.cpu_user_ns, &status.cpu_system_ns, &status.memory_bytes);
+	sampler_usage(agent->sampler, &status.bpf_ns, &status.bpf_map_bytes);
+	status.samples = counters[SAMPLE_COUNT_TAKEN];
+	status.queued_bytes = reporter.queue_bytes;
+	status.spooled_bytes = reporter.spool_bytes;
+	return reporter_status(agent->reporter, &status, losses, gather_losses(agent, &reporter, counters, losses));
+}
+
+/** Tells once when the collector goes away and why, and at most every status interval why it stays away. */
+static void log_failures(struct agent *agent)
+{
+	struct reporter_counters reporter;
+
+	reporter_counters(agent->reporter, &reporter);
+	if (reporter.failures != agent->failures_told)
+		log_warn("collector", "connected=%s failures=%" PRIu64 " queue_bytes=%" PRIu64 " spool_bytes=%" PRIu64 " lost=%" PRIu64 " reason=\"%s\"",
+			reporter.is_connected ? "yes" : "no", reporter.failures, reporter.queue_bytes, reporter.spool_bytes,
+			reporter.dropped_queue + reporter.dropped_spool + reporter.refused, reporter.last_failure);
+	agent->failures_told = reporter.failures;
+}
+
+/* -------------------------------------------------------------------------------------- samples out */
+
+static struct err *write_file(const char *path, const struct buf *content)
+{
+	bool is_stdout = strcmp(path, "-") == 0;
+	CLEANUP(closep) int opened = is_stdout ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int fd = is_stdout ? STDOUT_FILENO : opened;
+
+	if (fd < 0)
+		return err_os(errno, "%s", path);
+	for (size_t done = 0; done < content->len;) {
+		ssize_t n = write(fd, content->data + done, content->len - done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_os(errno, "%s", path);
+		done += (size_t)n;
+	}
+	return NULL;
+}
+
+static struct err *write_window(struct agent *agent)
+{
+	CLEANUP(buf_deinit) struct buf out = {0};
+
+	TRY(collect_write_pprof(agent->collect, agent->window_ms * 1000000, clock_ns(CLOCK_REALTIME), &out));
+	return write_file(agent->options->output, &out);
+}
+
+static struct err *begin_otlp(struct agent *agent)
+{
+	return otlp_create(agent->tables, agent->kernel, (uint32_t)agent->options->hz, &agent->otlp);
+}
+
+/** Sends the OTLP window that ends. A collector that is away costs the window, not the agent. */
+static struct err *export_window(struct agent *agent, bool is_last)
+{
+	CLEANUP(buf_deinit) struct buf out = {0};
+	const struct options *o = agent->options;
+	const struct net_grpc_client_options client = {.gzip_level = 1, .tls = o->tls ? &o->client_tls : NULL};
+
+	TRY(otlp_encode(agent->otlp, agent->window_ms * 1000000, (clock_ms(CLOCK_REALTIME) - agent->window_ms) * 1000000, &out));
+	struct err *e = otlp_export(o->collector ? o->collector : OPTIONS_COLLECTOR, &client, &out);
+	if (e && is_last)
+		return e;
+	if (e) {
+		agent->exports_failed++;
+		log_warn("export", "failed=%" PRIu64 " bytes_lost=%zu reason=\"%s\"", agent->exports_failed, out.len, err_message(e));
+		err_free(e);
+	}
+	otlp_destroy(agent->otlp);
+	agent->otlp = NULL;
+	return begin_otlp(agent);
+}
+
+static struct err *renew_things(struct agent *agent)
+{
+	struct things *things = NULL;
+
+	if (agent->things && things_bytes(agent->things) < THINGS_BYTES_MAX)
+		return NULL;
+	TRY(things_create(agent->tables, agent->kernel, (uint32_t)agent->options->hz, &things));
+	things_release(agent->things);
+	agent->things = things;
+	return NULL;
+}
+
+/** The report interval is over. */
+static struct err *end_window(struct agent *agent)
+{
+	if (agent->reporter) {
+		TRY(reporter_flush(agent->reporter, agent->now_ms));
+		TRY(renew_things(agent));
+	} else if (agent->otlp) {
+		TRY(export_window(agent, false));
+	}
+	if (!agent->collect)
+		tables_trim(agent->tables);
+	agent->window_ms = clock_ms(CLOCK_REALTIME);
+	agent->unix_offset_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC);
+	return NULL;
+}
+
+/* -------------------------------------------------------------------------------------- the loop */
+
+/** Whether this interval is sampled: --probability. */
+static struct err *take_chance(struct agent *agent)
+{
+	const struct options *o = agent->options;
+	uint32_t random = 0;
+
+	if (o->probability == 100 || agent->now_ms < agent->chance_ms)
+		return NULL;
+	agent->chance_ms = agent->now_ms + o->probability_ms;
+	(void)!getrandom(&random, sizeof(random), GRND_NONBLOCK);
+	bool is_wanted = random % 100 < o->probability;
+	if (is_wanted == agent->is_sampling)
+		return NULL;
+	agent->is_sampling = is_wanted;
+	log_debug("probability", "sampling=%s", is_wanted ? "yes" : "no");
+	if (is_wanted)
+		return sampler_start(agent->sampler);
+	sampler_stop(agent->sampler);
+	return NULL;
+}
+
+static struct err *tick_status(struct agent *agent)
+{
+	if (agent->now_ms < agent->status_ms)
+		return NULL;
+	agent->status_ms = agent->now_ms + STATUS_MS;
+	(void)malloc_trim(0);
+	if (!agent->reporter)
+		return NULL;
+	log_failures(agent);
+	return send_status(agent);
+}
+
+static struct err *loop(struct agent *agent)
+{
+	const struct options *o = agent->options;
+	uint64_t end_ms = o->once_ms ? clock_ms(CLOCK_MONOTONIC) + o->once_ms : UINT64_MAX;
+	uint64_t report_ms = clock_ms(CLOCK_MONOTONIC) + o->report_ms;
+	uint32_t left = 0;
+
+	/* --once without a reporter is one window, however long. */
+	if (o->once_ms && !agent->reporter)
+		report_ms = UINT64_MAX;
+	for (agent->now_ms = clock_ms(CLOCK_MONOTONIC); agent->now_ms < end_ms && !*agent->stopped;) {
+		uint64_t wait = end_ms - agent->now_ms < TURN_MS ? end_ms - agent->now_ms : TURN_MS;
+		TRY(take_chance(agent));
+		TRY(take_in(agent, (int)wait, &left));
+		if (agent->now_ms >= report_ms && agent->now_ms < end_ms) {
+			report_ms = agent->now_ms + o->report_ms;
+			TRY(end_window(agent));
+		}
+		TRY(tick_status(agent));
+		if (agent->reporter)
+			TRY(reporter_turn(agent->reporter, agent->now_ms));
+	}
+	return NULL;
+}
+
+static struct err *deliver(struct agent *agent)
+{
+	if (agent->collect)
+		return write_window(agent);
+	if (agent->otlp)
+		return export_window(agent, true);
+	TRY(reporter_flush(agent->reporter, agent->now_ms));
+	TRY(send_status(agent));
+	return reporter_finish(agent->reporter, FINISH_MS);
+}
+
+static struct err *work(struct agent *agent)
+{
+	uint32_t left = 0;
+
+	TRY(sampler_listen(agent->sampler));
+	TRY(read_all(agent));
+	agent->is_sampling = true;
+	TRY(sampler_start(agent->sampler));
+	agent->window_ms = clock_ms(CLOCK_REALTIME);
+	agent->unix_offset_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC);
+	log_info("start", "version=" CAIRN_VERSION " cpus=%u samples_per_second=%" PRIu64 " collector=\"%s\"", sampler_cpus(agent->sampler),
+		agent->options->hz, agent->collect ? "" : agent->options->collector ? agent->options->collector : agent->options->record ? "" : OPTIONS_COLLECTOR);
+	TRY(loop(agent));
+	sampler_stop(agent->sampler);
+	TRY(take_in(agent, 0, &left));
+	struct err *e = deliver(agent);
+	log_counters(agent);
+	return e;
+}
+
+/* -------------------------------------------------------------------------------------- start */
+
+static struct err *create_reporter(struct agent *agent)
+{
+	const struct options *o = agent->options;
+	struct reporter_options options = {.collector = o->collector ? o->collector : o->record ? NULL : OPTIONS_COLLECTOR,
+		.record = o->record,
+		.spool = o->spool,
+		.spool_bytes = o->spool_bytes,
+		.queue_bytes = o->queue_bytes,
+		.client = {.user_agent = "cairn-agent/" CAIRN_VERSION, .gzip_level = 1, .tls = o->tls ? &o->client_tls : NULL},
+		.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
+		.period_ns = 1000000000 / o->hz,
+		.label_count = o->label_count};
+
+	memcpy(options.labels, o->label_items, sizeof(options.labels));
+	TRY(renew_things(agent));
+	return reporter_create(&options, &agent->reporter);
+}
+
+static struct err *start(struct agent *agent)
+{
+	const struct sampler_options sampling = options_sampler(agent->options);
+
+	TRY(sampler_create(&sampling, &agent->sampler));
+	TRY(tables_create(sampler_arrays(agent->sampler), NULL, &agent->tables));
+	TRY(watch_create(agent->tables, &agent->watch));
+	TRY(processes_create("/proc", &agent->processes));
+	TRY(kernel_create("/proc/kallsyms", &agent->kernel));
+	if (kernel_symbol_count(agent->kernel) == 0)
+		log_warn("kernel-names", "none=\"/proc/kallsyms shows no addresses: CAP_SYSLOG is missing, or kernel.kptr_restrict is 2\"");
+	switch (agent->options->protocol) {
+	case PROTOCOL_OTLP:
+		return begin_otlp(agent);
+	case PROTOCOL_FILE:
+		return collect_create(agent->tables, agent->kernel, sampling.hz, &agent->collect);
+	case PROTOCOL_CAIRN:
+		break;
+	}
+	return create_reporter(agent);
+}
+
+static void finish(struct agent *agent)
+{
+	reporter_destroy(agent->reporter);
+	things_release(agent->things);
+	otlp_destroy(agent->otlp);
+	collect_destroy(agent->collect);
+	kernel_destroy(agent->kernel);
+	processes_destroy(agent->processes);
+	watch_destroy(agent->watch);
+	tables_destroy(agent->tables);
+	sampler_destroy(agent->sampler);
+}
+
+struct err *run_agent(const struct options *options, const volatile sig_atomic_t *stopped)
+{
+	struct agent agent = {.options = options, .stopped = stopped};
+
+	struct err *e = start(&agent);
+	if (!e)
+		e = work(&agent);
+	finish(&agent);
+	return e;
+}
