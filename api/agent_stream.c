@@ -6,8 +6,8 @@
  *
  * One batch at a time is on its way to the disk while the next is gathered. The stream is not read (flow control slows the sender
  * down) while the next batch is full, the queue of the writer is (then it is tried again soon), the client does not read
- * what we tell it, more than AGENT_ENVELOPES_PER_S have come in this second, or the server is stopping: then the stream ends as
- * soon as what was taken is acknowledged. A timer looks after the last two.
+ * what we tell it (for `unread_ms`, then the stream is broken off), more than AGENT_ENVELOPES_PER_S have come in this second, or the
+ * server is stopping: then the stream ends as soon as what was taken is acknowledged. A timer looks after the last three.
  */
 #include "api/agent_stream.h"
 
@@ -37,18 +37,24 @@ struct session {
 	struct stream_ticket ticket; /* what it acknowledges */
 	struct samples_batch *waiting; /* the writer's queue was full; its ticket is in `ticket` too */
 	bool paused, slow_reader, too_fast, told_busy;
+	uint64_t slow_since_ms;
 	uint64_t second; /* in which `envelopes` came */
 	uint32_t envelopes;
 	struct wanted wanted;
 	bool looking; /* a look-up is on its way */
 };
 
-static uint64_t seconds(clockid_t clock)
+static uint64_t milliseconds(clockid_t clock)
 {
 	struct timespec now;
 
 	(void)clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec;
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t seconds(clockid_t clock)
+{
+	return milliseconds(clock) / 1000;
 }
 
 static void count(_Atomic uint64_t *counter, uint64_t value)
@@ -75,6 +81,16 @@ static void finish(struct session *session, enum net_grpc_status status, const c
 {
 	leave(session);
 	net_grpc_finish(session->call, status, message);
+}
+
+/* Takes the message. It is sent all the same when the client does not read, but then nothing more is read of the client. */
+static void tell(struct session *session, struct buf *take_message)
+{
+	if (net_grpc_send(session->call, take_message) || session->slow_reader)
+		return;
+	count(&counters_of(session)->unread, 1);
+	session->slow_reader = true;
+	session->slow_since_ms = milliseconds(CLOCK_MONOTONIC);
 }
 
 /* Consumes @p e. */
@@ -163,8 +179,8 @@ static void send_wants(struct net_request *request, void *arg)
 	session->looking = false;
 	if (!net_request_is_gone(request) && !session->over && lookup->reply.len > 0) {
 		struct err *e = server_envelope_write(&message, SERVER_WANT_SYMBOLS, &lookup->reply);
-		if (!e && !net_grpc_send(session->call, &message))
-			session->slow_reader = true;
+		if (!e)
+			tell(session, &message);
 		err_free(e);
 	}
 	buf_deinit(&message);
@@ -306,8 +322,8 @@ static void tell_pace(struct session *session, uint32_t envelopes, const char *r
 	struct err *e = server_pace_write(&body, &pace);
 	if (!e)
 		e = server_envelope_write(&message, SERVER_PACE, &body);
-	if (!e && !net_grpc_send(session->call, &message))
-		session->slow_reader = true;
+	if (!e)
+		tell(session, &message);
 	err_free(e); /* flow control slows the sender down all the same */
 	buf_deinit(&message);
 }
@@ -380,10 +396,7 @@ static void pump(struct session *session)
 
 static void on_stream_send(void *context, struct buf *take_message)
 {
-	struct session *session = context;
-
-	if (!net_grpc_send(session->call, take_message))
-		session->slow_reader = true;
+	tell(context, take_message);
 }
 
 static void on_hello(void *context, const struct agent_hello *hello)
@@ -504,12 +517,25 @@ static void on_writable(struct net_grpc_call *call)
 	pump(session);
 }
 
+/* It reads nothing and shall not keep what the stream holds: a status would only be one thing more that it does not read. */
+static void break_off(struct session *session)
+{
+	log_warn("agent", "peer=%s error=\"it does not read what it is told\"", net_request_peer(net_grpc_request(session->call)));
+	count(&counters_of(session)->unread_ended, 1);
+	leave(session);
+	net_grpc_reset(session->call);
+}
+
 static void on_timer(struct net_grpc_call *call)
 {
 	struct session *session = net_grpc_user(call);
 
-	if (!session)
+	if (!session || session->over)
 		return;
+	if (session->slow_reader && milliseconds(CLOCK_MONOTONIC) - session->slow_since_ms >= session->api->options.unread_ms) {
+		break_off(session);
+		return;
+	}
 	if (session->second != seconds(CLOCK_MONOTONIC))
 		session->too_fast = false;
 	net_grpc_set_timer(call, TICK_MS);

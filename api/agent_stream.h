@@ -21,7 +21,7 @@ enum {
 struct api_agent_counters {
 	struct stream_counters stream;
 	_Atomic uint64_t streams_open; /* gauge */
-	_Atomic uint64_t streams, refused, paced, busy, wanted, commits_failed;
+	_Atomic uint64_t streams, refused, paced, busy, wanted, commits_failed, unread, unread_ended;
 };
 
 /** The method; its dispatch's user is the struct api. */

@@ -27,6 +27,8 @@ void api_agent_metrics_write(const struct api_agent_counters *counters, struct a
 		{"cairn_agent_streams_total", "counter", "Streams begun.", &counters->streams},
 		{"cairn_agent_streams_refused_total", "counter", "Streams refused: too many.", &counters->refused},
 		{"cairn_agent_paced_total", "counter", "Times that a stream sent too many envelopes a second.", &counters->paced},
+		{"cairn_agent_unread_total", "counter", "Times that a stream's client did not read what it was told.", &counters->unread},
+		{"cairn_agent_unread_ended_total", "counter", "Streams broken off for it.", &counters->unread_ended},
 		{"cairn_agent_busy_total", "counter", "Times that a batch had to wait for the store.", &counters->busy},
 		{"cairn_agent_wanted_total", "counter", "Files whose symbols were asked for.", &counters->wanted},
 		{"cairn_agent_commits_failed_total", "counter", "Batches that could not be stored.", &counters->commits_failed},

@@ -86,6 +86,8 @@ static void fill_defaults(struct api_options *options)
 		options->limit_addresses = 100000;
 	if (!options->profiles_bytes)
 		options->profiles_bytes = 512 << 20;
+	if (!options->unread_ms)
+		options->unread_ms = 30000;
 	if (!options->names_bytes)
 		options->names_bytes = 64 << 20;
 }

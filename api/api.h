@@ -33,6 +33,7 @@ struct api_options {
 	uint64_t limit_answer; /* of POST /v1/symbolize: 256 MiB */
 	uint64_t limit_message; /* of one gRPC message, and of one profiles request: 64 MiB */
 	uint64_t profiles_bytes; /* of all profiles requests that are being read; past it UNAVAILABLE, 503: 512 MiB */
+	uint64_t unread_ms;	 /* that an agent may leave what it is told unread; then its stream is broken off: 30 s */
 	uint64_t limit_modules; /* of one request: 10,000 */
 	uint64_t limit_addresses; /* of one request: 100,000 */
 	uint64_t names_bytes;  /* demangled names remembered, by each question thread: 64 MiB */

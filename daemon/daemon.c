@@ -146,6 +146,7 @@ static struct err *create_api(struct daemon *daemon)
 		.limit_answer = settings->limit_answer,
 		.limit_message = settings->limit_message,
 		.profiles_bytes = settings->profiles_reading_bytes,
+		.unread_ms = settings->profiles_unread_ms,
 		.limit_modules = settings->limit_modules,
 		.limit_addresses = settings->limit_addresses,
 		.names_bytes = settings->names_bytes,

@@ -80,6 +80,8 @@ static const struct config_key keys[] = {
 		"SIZE of OTLP requests that are being read, of all senders"},
 	{"profiles.queue", NULL, CONFIG_SIZE, AT(profiles_queue_bytes), 1024, UINT64_C(1) << 40, "256M",
 		"SIZE of samples that wait for the disk"},
+	{"profiles.unread", NULL, CONFIG_DURATION, AT(profiles_unread_ms), 100, 3600000, "30s",
+		"TIME that an agent may leave unread what it is told"},
 
 	{"worker.path", NULL, CONFIG_TEXT, AT(worker_path), 0, 0, NULL, "FILE cairn-worker; default: beside cairnd"},
 	{"ingest.workers", NULL, CONFIG_UINT, AT(ingest_workers), 0, 64, "0", "N workers at once; 0: one per two CPUs"},

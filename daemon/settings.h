@@ -58,6 +58,7 @@ struct settings {
 	uint64_t profiles_raw_for_ms;
 	uint64_t profiles_reading_bytes;
 	uint64_t profiles_queue_bytes;
+	uint64_t profiles_unread_ms;
 
 	char *worker_path;
 	uint64_t ingest_workers;

@@ -185,6 +185,14 @@ void net_grpc_finish_retry(struct net_grpc_call *call, enum net_grpc_status stat
 	finish(call, status, message, retry_ms);
 }
 
+void net_grpc_reset(struct net_grpc_call *call)
+{
+	if (call->over)
+		return;
+	call->over = true;
+	net_request_reset(call->request);
+}
+
 bool net_grpc_send(struct net_grpc_call *call, struct buf *take_message)
 {
 	struct buf prefix = {0};

@@ -83,5 +83,7 @@ void net_grpc_finish(struct net_grpc_call *call, enum net_grpc_status status, co
  * which clients take RESOURCE_EXHAUSTED as final.
  */
 void net_grpc_finish_retry(struct net_grpc_call *call, enum net_grpc_status status, const char *message, uint32_t retry_ms);
+/** Breaks the call off without a status, for a client that reads none: what waits to be sent is dropped. on_cancel does not come. */
+void net_grpc_reset(struct net_grpc_call *call);
 
 #endif

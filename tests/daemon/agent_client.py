@@ -27,8 +27,8 @@ INSTANCE = bytes(range(16))
 class Stream:
     """One call; send() and take()."""
 
-    def __init__(self, port, compression=None):
-        self.channel = grpc.insecure_channel("127.0.0.1:%d" % port)
+    def __init__(self, port, compression=None, options=()):
+        self.channel = grpc.insecure_channel("127.0.0.1:%d" % port, options=options)
         method = self.channel.stream_stream("/cairn.v1.Agent/Stream", pb.AgentEnvelope.SerializeToString, pb.ServerEnvelope.FromString)
         self.out = queue.Queue()
         self.call = method(iter(self.out.get, None), compression=compression)

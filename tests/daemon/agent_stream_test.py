@@ -154,6 +154,31 @@ class AgentStream(unittest.TestCase):
             channel.close()
         wait_for(lambda: metric(self.daemon, "cairn_agent_streams_open") <= 1, 60)
 
+    def test_a_client_that_never_reads_is_not_read_and_then_broken_off(self):
+        daemon = Cairnd("--profiles.unread", "2s")
+        daemon.__enter__()
+        self.addCleanup(daemon.__exit__)
+        # Without these the library reads megabytes ahead of its user.
+        mute = Stream(daemon.grpc_port, options=[("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536)])
+        self.addCleanup(mute.close)
+        before = metric(daemon, "process_resident_memory_bytes")
+        # Each of these is answered by a `need` of 1,000 numbers, 2 kB, which nobody takes.
+        mute.send(hello(b"m" * 16), *[samples(i + 1, 1000, trace=range(1, 1001)) for i in range(1500)])
+        wait_for(lambda: metric(daemon, "cairn_agent_unread_total") == 1)
+        asked = metric(daemon, "cairn_agent_needs_samples_total")
+        self.assertLess(asked, 400)
+        self.assertLess(metric(daemon, "process_resident_memory_bytes") - before, 40 << 20)
+        self.assertLess(metric(daemon, "cairn_net_buffered_bytes"), 4 << 20)
+        stream = Stream(daemon.grpc_port).send(hello(), definitions(), samples(1))
+        self.addCleanup(stream.close)
+        self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
+        self.assertEqual(metric(daemon, "cairn_agent_streams_open"), 2)
+        self.assertEqual(metric(daemon, "cairn_agent_needs_samples_total"), asked)
+        wait_for(lambda: metric(daemon, "cairn_agent_unread_ended_total") == 1)
+        self.assertEqual(metric(daemon, "cairn_agent_streams_open"), 1)
+        self.assertEqual(list(stream.send(samples(2)).take("acknowledgement").sequences), [2])
+        self.assertIn(mute.status()[0], (grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED))
+
     def test_a_stop_ends_the_stream_after_its_acknowledgements(self):
         stream = self.stream().send(hello(), definitions(), samples(1))
         self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
