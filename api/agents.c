@@ -1,33 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "api/agents.h"
+#include "api/agents_internal.h"
 
 #include "base/digest.h"
-#include "base/hex.h"
-#include "base/json.h"
+#include "base/log.h"
+#include "profiles/senders.h"
+#include "store/store.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 
-struct loss {
-	char reason[32];
-	uint64_t count;
-};
-
-struct api_agent {
-	uint8_t instance[AGENT_INSTANCE_BYTES];
-	bool otlp;
-	char version[API_AGENT_TEXT_SIZE], host[API_AGENT_TEXT_SIZE], host_id[API_AGENT_TEXT_SIZE], kernel[API_AGENT_TEXT_SIZE],
-		machine[API_AGENT_TEXT_SIZE], peer[API_AGENT_TEXT_SIZE];
-	uint32_t cpus, streams;
-	uint64_t connects, first_seen_ms, last_seen_ms, samples;
-	bool has_status;
-	struct agent_status status; /* without its losses */
-	struct loss losses[API_AGENT_LOSSES_MAX];
-	uint32_t loss_count;
-};
+enum { SAVE_EVERY_MS = 10000 };
 
 struct api_agents {
+	struct samples *samples; /* borrowed; NULL: nothing is kept */
 	pthread_mutex_t lock;
 	struct api_agent *items[API_AGENTS_MAX];
 	uint32_t count;
@@ -41,15 +27,100 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-struct err *api_agents_create(struct api_agents **ret)
+/* -------------------------------------------------------------------------------------- over restarts */
+
+static void make_id(const struct api_agent *agent, uint8_t id[SAMPLES_SENDER_ID_BYTES])
+{
+	id[0] = agent->otlp;
+	memcpy(id + 1, agent->instance, AGENT_INSTANCE_BYTES);
+}
+
+/* Under the lock. What cannot be kept now is kept with the next change. */
+static void save(struct api_agents *agents, struct api_agent *agent)
+{
+	CLEANUP(buf_deinit) struct buf record = {0};
+	uint8_t id[SAMPLES_SENDER_ID_BYTES];
+
+	if (!agents->samples)
+		return;
+	make_id(agent, id);
+	agent->saved_ms = now_ms();
+	agent->changed = false;
+	struct err *e = api_agent_encode(agent, &record);
+	if (!e)
+		e = samples_sender_put(agents->samples, STORE_TENANT_DEFAULT, id, record.data, record.len);
+	if (e)
+		log_warn("agent", "keep=failed error=\"%s\"", err_message(e));
+	err_free(e);
+}
+
+/* The agent was heard of. At once what is new of it, @p now; else not oftener than every SAVE_EVERY_MS. Under the lock. */
+static void heard(struct api_agents *agents, struct api_agent *agent, bool now)
+{
+	agent->last_seen_ms = now_ms();
+	agent->changed = true;
+	if (now || agent->last_seen_ms - agent->saved_ms >= SAVE_EVERY_MS)
+		save(agents, agent);
+}
+
+static void forget(struct api_agents *agents, const struct api_agent *agent)
+{
+	uint8_t id[SAMPLES_SENDER_ID_BYTES];
+
+	if (!agents->samples)
+		return;
+	make_id(agent, id);
+	err_free(samples_sender_put(agents->samples, STORE_TENANT_DEFAULT, id, NULL, 0));
+}
+
+static struct err *load_one(void *context, const uint8_t id[SAMPLES_SENDER_ID_BYTES], const void *record, size_t len)
+{
+	struct api_agents *agents = context;
+
+	if (agents->count == API_AGENTS_MAX)
+		return NULL;
+	struct api_agent *agent = calloc(1, sizeof(*agent));
+	if (!agent)
+		return err_nomem();
+	struct err *e = api_agent_decode(record, len, agent);
+	if (e) {
+		/* One that cannot be read is none that stops a server. */
+		log_warn("agent", "load=failed error=\"%s\"", err_message(e));
+		err_free(e);
+		free(agent);
+		return NULL;
+	}
+	agent->otlp = id[0];
+	memcpy(agent->instance, id + 1, AGENT_INSTANCE_BYTES);
+	agent->saved_ms = agent->last_seen_ms;
+	agents->items[agents->count++] = agent;
+	return NULL;
+}
+
+struct err *api_agents_create(struct samples *samples, struct api_agents **ret)
 {
 	struct api_agents *agents = calloc(1, sizeof(*agents));
 
 	if (!agents)
 		return err_nomem();
 	(void)pthread_mutex_init(&agents->lock, NULL);
+	agents->samples = samples;
+	struct err *e = samples ? samples_senders(samples, STORE_TENANT_DEFAULT, load_one, agents) : NULL;
+	if (e) {
+		api_agents_destroy(agents);
+		return e;
+	}
 	*ret = agents;
 	return NULL;
+}
+
+void api_agents_save(struct api_agents *agents)
+{
+	(void)pthread_mutex_lock(&agents->lock);
+	for (uint32_t i = 0; i < agents->count; i++)
+		if (agents->items[i]->changed)
+			save(agents, agents->items[i]);
+	(void)pthread_mutex_unlock(&agents->lock);
 }
 
 void api_agents_destroy(struct api_agents *agents)
@@ -62,14 +133,7 @@ void api_agents_destroy(struct api_agents *agents)
 	free(agents);
 }
 
-static void copy_text(char ret[API_AGENT_TEXT_SIZE], const void *bytes, size_t len)
-{
-	if (len >= API_AGENT_TEXT_SIZE)
-		len = API_AGENT_TEXT_SIZE - 1;
-	if (len > 0)
-		memcpy(ret, bytes, len);
-	ret[len] = 0;
-}
+/* -------------------------------------------------------------------------------------- the list */
 
 /* The place of a new one: a free one, else that of the one that was away longest; NULL when all are here. */
 static struct api_agent **find_place(struct api_agents *agents)
@@ -81,8 +145,10 @@ static struct api_agent **find_place(struct api_agents *agents)
 	for (uint32_t i = 0; i < agents->count; i++)
 		if (agents->items[i]->streams == 0 && (!oldest || agents->items[i]->last_seen_ms < (*oldest)->last_seen_ms))
 			oldest = &agents->items[i];
-	if (oldest)
+	if (oldest) {
+		forget(agents, *oldest);
 		free(*oldest);
+	}
 	return oldest;
 }
 
@@ -110,16 +176,16 @@ struct api_agent *api_agents_came(struct api_agents *agents, const struct agent_
 	(void)pthread_mutex_lock(&agents->lock);
 	struct api_agent *agent = find(agents, hello->instance.bytes, false);
 	if (agent) {
-		copy_text(agent->version, hello->version.bytes, hello->version.len);
-		copy_text(agent->host, hello->host_name.bytes, hello->host_name.len);
-		copy_text(agent->host_id, hello->host_id.bytes, hello->host_id.len);
-		copy_text(agent->kernel, hello->kernel.bytes, hello->kernel.len);
-		copy_text(agent->machine, hello->machine.bytes, hello->machine.len);
-		copy_text(agent->peer, peer, strlen(peer));
+		api_agent_copy_text(agent->version, hello->version.bytes, hello->version.len);
+		api_agent_copy_text(agent->host, hello->host_name.bytes, hello->host_name.len);
+		api_agent_copy_text(agent->host_id, hello->host_id.bytes, hello->host_id.len);
+		api_agent_copy_text(agent->kernel, hello->kernel.bytes, hello->kernel.len);
+		api_agent_copy_text(agent->machine, hello->machine.bytes, hello->machine.len);
+		api_agent_copy_text(agent->peer, peer, strlen(peer));
 		agent->cpus = hello->cpus;
 		agent->streams++;
 		agent->connects++;
-		agent->last_seen_ms = now_ms();
+		heard(agents, agent, true);
 	}
 	(void)pthread_mutex_unlock(&agents->lock);
 	return agent;
@@ -131,7 +197,7 @@ void api_agents_left(struct api_agents *agents, struct api_agent *agent)
 		return;
 	(void)pthread_mutex_lock(&agents->lock);
 	agent->streams--;
-	agent->last_seen_ms = now_ms();
+	heard(agents, agent, true);
 	(void)pthread_mutex_unlock(&agents->lock);
 }
 
@@ -142,7 +208,7 @@ static void keep_losses(struct api_agent *agent, const struct agent_status *stat
 
 	agent->loss_count = 0;
 	while (agent_loss_next(&r, &loss)) {
-		struct loss *kept = &agent->losses[agent->loss_count];
+		struct api_agent_loss *kept = &agent->losses[agent->loss_count];
 		if (agent->loss_count == API_AGENT_LOSSES_MAX) {
 			kept--;
 			(void)snprintf(kept->reason, sizeof(kept->reason), "other");
@@ -165,7 +231,7 @@ void api_agents_status(struct api_agents *agents, struct api_agent *agent, const
 	agent->status.losses = (struct wire_span){0};
 	agent->has_status = true;
 	keep_losses(agent, status);
-	agent->last_seen_ms = now_ms();
+	heard(agents, agent, false);
 	(void)pthread_mutex_unlock(&agents->lock);
 }
 
@@ -175,28 +241,42 @@ void api_agents_samples(struct api_agents *agents, struct api_agent *agent, uint
 		return;
 	(void)pthread_mutex_lock(&agents->lock);
 	agent->samples += samples;
-	agent->last_seen_ms = now_ms();
+	heard(agents, agent, false);
 	(void)pthread_mutex_unlock(&agents->lock);
 }
 
-void api_agents_otlp(struct api_agents *agents, const char *peer, struct samples_text host, struct samples_text version, uint64_t samples)
+/* Who a sender is: its host, else its address without the port (each connection has one of its own), and the name of its agent. */
+static void make_instance(const struct api_otlp_sender *sender, const char *peer, uint8_t ret[AGENT_INSTANCE_BYTES])
 {
 	const char *colon = strrchr(peer, ':');
+	char text[3 * API_AGENT_TEXT_SIZE];
+	int len;
+
+	if (sender->host_id[0] || sender->host[0])
+		len = snprintf(text, sizeof(text), "%s\n%s", sender->host_id[0] ? sender->host_id : sender->host, sender->agent);
+	else
+		len = snprintf(text, sizeof(text), "%.*s\n%s", (int)(colon ? colon - peer : (ptrdiff_t)strlen(peer)), peer, sender->agent);
+	digest_xxh3_128(text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1, ret);
+}
+
+void api_agents_otlp(struct api_agents *agents, const char *peer, const struct api_otlp_sender *sender)
+{
 	uint8_t instance[AGENT_INSTANCE_BYTES];
 
-	/* Each connection of a sender has a port of its own: its address alone tells senders apart. */
-	if (host.len > 0)
-		digest_xxh3_128(host.bytes, host.len, instance);
-	else
-		digest_xxh3_128(peer, colon ? (size_t)(colon - peer) : strlen(peer), instance);
+	make_instance(sender, peer, instance);
 	(void)pthread_mutex_lock(&agents->lock);
 	struct api_agent *agent = find(agents, instance, true);
 	if (agent) {
-		copy_text(agent->host, host.bytes, host.len);
-		copy_text(agent->version, version.bytes, version.len);
-		copy_text(agent->peer, peer, strlen(peer));
-		agent->samples += samples;
-		agent->last_seen_ms = now_ms();
+		bool is_new = agent->last_seen_ms == 0 || strcmp(agent->version, sender->version) != 0;
+		memcpy(agent->agent, sender->agent, sizeof(agent->agent));
+		memcpy(agent->version, sender->version, sizeof(agent->version));
+		memcpy(agent->host, sender->host, sizeof(agent->host));
+		memcpy(agent->host_id, sender->host_id, sizeof(agent->host_id));
+		memcpy(agent->machine, sender->machine, sizeof(agent->machine));
+		memcpy(agent->os, sender->os, sizeof(agent->os));
+		api_agent_copy_text(agent->peer, peer, strlen(peer));
+		agent->samples += sender->samples;
+		heard(agents, agent, is_new);
 	}
 	(void)pthread_mutex_unlock(&agents->lock);
 }
@@ -218,80 +298,6 @@ static int later_first(const void *a, const void *b)
 	return x->last_seen_ms < y->last_seen_ms ? 1 : x->last_seen_ms > y->last_seen_ms ? -1 : memcmp(x->instance, y->instance, 16);
 }
 
-static void write_status(struct json *json, const struct api_agent *agent)
-{
-	const struct agent_status *status = &agent->status;
-
-	json_key(json, "cpu_user_ns");
-	json_text_u64(json, status->cpu_user_ns);
-	json_key(json, "cpu_system_ns");
-	json_text_u64(json, status->cpu_system_ns);
-	json_key(json, "bpf_ns");
-	json_text_u64(json, status->bpf_ns);
-	json_key(json, "memory_bytes");
-	json_text_u64(json, status->memory_bytes);
-	json_key(json, "bpf_map_bytes");
-	json_text_u64(json, status->bpf_map_bytes);
-	json_key(json, "samples_taken");
-	json_text_u64(json, status->samples);
-	json_key(json, "queued_bytes");
-	json_text_u64(json, status->queued_bytes);
-	json_key(json, "spooled_bytes");
-	json_text_u64(json, status->spooled_bytes);
-	json_key(json, "status_unix_ms");
-	json_text_u64(json, status->time_unix_nano / 1000000);
-	json_key(json, "lost");
-	json_array_begin(json);
-	for (uint32_t i = 0; i < agent->loss_count; i++) {
-		json_object_begin(json);
-		json_key(json, "reason");
-		json_text(json, agent->losses[i].reason);
-		json_key(json, "samples");
-		json_text_u64(json, agent->losses[i].count);
-		json_object_end(json);
-	}
-	json_array_end(json);
-}
-
-static void write_agent(struct json *json, const struct api_agent *agent)
-{
-	const struct {
-		const char *key, *value;
-	} texts[] = {{"version", agent->version}, {"host", agent->host}, {"host_id", agent->host_id}, {"kernel", agent->kernel},
-		{"machine", agent->machine}, {"peer", agent->peer}};
-	char instance[2 * AGENT_INSTANCE_BYTES + 1];
-
-	hex_format(agent->instance, AGENT_INSTANCE_BYTES, instance);
-	json_object_begin(json);
-	json_key(json, "protocol");
-	json_text(json, agent->otlp ? "otlp" : "stream");
-	json_key(json, "instance");
-	json_text(json, instance);
-	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
-		if (!texts[i].value[0])
-			continue;
-		json_key(json, texts[i].key);
-		json_text(json, texts[i].value);
-	}
-	if (agent->cpus) {
-		json_key(json, "cpus");
-		json_u64(json, agent->cpus);
-	}
-	json_key(json, "streams");
-	json_u64(json, agent->streams);
-	json_key(json, "connects");
-	json_u64(json, agent->connects);
-	json_key(json, "first_seen_unix_ms");
-	json_text_u64(json, agent->first_seen_ms);
-	json_key(json, "last_seen_unix_ms");
-	json_text_u64(json, agent->last_seen_ms);
-	json_key(json, "samples");
-	json_text_u64(json, agent->samples);
-	if (agent->has_status)
-		write_status(json, agent);
-	json_object_end(json);
-}
-
 struct err *api_agents_write(struct api_agents *agents, struct buf *ret)
 {
 	struct json json = json_init(ret);
@@ -303,7 +309,7 @@ struct err *api_agents_write(struct api_agents *agents, struct buf *ret)
 	/* Nobody keeps a place in the array: it may be sorted where it is. */
 	qsort(agents->items, agents->count, sizeof(agents->items[0]), later_first);
 	for (uint32_t i = 0; i < agents->count; i++)
-		write_agent(&json, agents->items[i]);
+		api_agent_write(&json, agents->items[i]);
 	(void)pthread_mutex_unlock(&agents->lock);
 	json_array_end(&json);
 	json_object_end(&json);

@@ -113,7 +113,7 @@ struct err *api_create(const struct api_options *options, struct api **ret)
 	if (!api->symbolizers || !api->finished)
 		e = err_nomem();
 	if (!e)
-		e = api_agents_create(&api->agents);
+		e = api_agents_create(api->options.samples, &api->agents);
 	if (!e)
 		e = net_pool_create("question", api->options.threads, api->options.queue, &api->questions);
 	if (!e)
@@ -146,6 +146,8 @@ void api_stop(struct api *api)
 	net_pool_destroy(TAKE_PTR(api->uploads));
 	net_pool_destroy(TAKE_PTR(api->profiles));
 	net_pool_destroy(TAKE_PTR(api->questions));
+	if (api->agents)
+		api_agents_save(api->agents);
 }
 
 void api_destroy(struct api *api)

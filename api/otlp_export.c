@@ -6,6 +6,7 @@
  */
 #include "api/otlp_export.h"
 
+#include "api/agents_internal.h"
 #include "api/call.h"
 #include "base/digest.h"
 #include "base/log.h"
@@ -148,6 +149,10 @@ struct pending {
 	void *arg;
 	uint64_t empty_samples, dropped_labels;
 	struct otlp_outcome outcome;
+	struct api_agents *agents;
+	char peer[API_AGENT_TEXT_SIZE];
+	uint32_t sender_count;
+	struct api_otlp_sender senders[];
 };
 
 /* Faults have been told; less important things have room only without them. */
@@ -175,6 +180,8 @@ static void on_commit(void *arg, struct err *e, const struct samples_result *res
 
 	if (!e)
 		tell_losses(pending, result);
+	for (uint32_t i = 0; !e && i < pending->sender_count; i++)
+		api_agents_otlp(pending->agents, pending->peer, &pending->senders[i]);
 	pending->done(pending->arg, e, &pending->outcome);
 	free(pending);
 }
@@ -208,13 +215,29 @@ static struct err *take_in(struct api *api, const void *bytes, size_t len, struc
 	return otlp_intake(&request, arena, now_unix_nano(), *batch, result);
 }
 
-static struct err *hand_in(struct api *api, struct samples_batch **batch, const struct otlp_intake_result *result, otlp_done_fn *done,
-	void *arg)
+static void copy_sender(const struct otlp_sender *sender, struct api_otlp_sender *ret)
 {
-	struct pending *pending = calloc(1, sizeof(*pending));
+	api_agent_copy_text(ret->agent, sender->name.bytes, sender->name.len);
+	api_agent_copy_text(ret->version, sender->version.bytes, sender->version.len);
+	api_agent_copy_text(ret->host, sender->host.bytes, sender->host.len);
+	api_agent_copy_text(ret->host_id, sender->host_id.bytes, sender->host_id.len);
+	api_agent_copy_text(ret->machine, sender->machine.bytes, sender->machine.len);
+	api_agent_copy_text(ret->os, sender->os.bytes, sender->os.len);
+	ret->samples = sender->samples;
+}
+
+static struct err *hand_in(struct api *api, const char *peer, struct samples_batch **batch, const struct otlp_intake_result *result,
+	otlp_done_fn *done, void *arg)
+{
+	struct pending *pending = calloc(1, sizeof(*pending) + result->sender_count * sizeof(pending->senders[0]));
 
 	if (!pending)
 		return err_nomem();
+	pending->agents = api->agents;
+	api_agent_copy_text(pending->peer, peer, strlen(peer));
+	pending->sender_count = result->sender_count;
+	for (uint32_t i = 0; i < result->sender_count; i++)
+		copy_sender(&result->senders[i], &pending->senders[i]);
 	pending->done = done;
 	pending->arg = arg;
 	pending->empty_samples = result->empty_samples;
@@ -241,13 +264,11 @@ struct err *otlp_export(struct api *api, const char *peer, const void *bytes, si
 	struct err *e = take_in(api, bytes, len, &arena, &batch, &result);
 	atomic_fetch_add_explicit(&api->metrics.otlp_bytes, len, memory_order_relaxed);
 	if (!e)
-		e = hand_in(api, &batch, &result, done, arg);
+		e = hand_in(api, peer, &batch, &result, done, arg);
 	if (e) {
 		atomic_fetch_add_explicit(&api->metrics.otlp_rejected_requests, 1, memory_order_relaxed);
 		return e;
 	}
-	api_agents_otlp(api->agents, peer, (struct samples_text){result.host.bytes, result.host.len}, (struct samples_text){NULL, 0},
-		result.samples);
 	learn_all(api, &result);
 	return NULL;
 }

@@ -74,7 +74,9 @@ static const struct field profile_fields[] = {{"sampleType", 1, KIND_MESSAGE, fa
 	{"periodType", 5, KIND_MESSAGE, false, &value_type}, {"period", 6, KIND_INT, false, NULL}, {"profileId", 7, KIND_HEX, false, NULL},
 	{"attributeIndices", 11, KIND_INT, true, NULL}};
 MESSAGE(profile);
-static const struct field scope_profiles_fields[] = {{"profiles", 2, KIND_MESSAGE, true, &profile}};
+static const struct field scope_fields[] = {{"name", 1, KIND_TEXT, false, NULL}, {"version", 2, KIND_TEXT, false, NULL}};
+MESSAGE(scope);
+static const struct field scope_profiles_fields[] = {{"scope", 1, KIND_MESSAGE, false, &scope}, {"profiles", 2, KIND_MESSAGE, true, &profile}};
 MESSAGE(scope_profiles);
 static const struct field resource_fields[] = {{"attributes", 1, KIND_MESSAGE, true, &key_value}};
 MESSAGE(resource);

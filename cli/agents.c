@@ -67,7 +67,8 @@ static void print_agent(const json_t *agent)
 {
 	uint64_t cpu_ns = number_of(agent, "cpu_user_ns") + number_of(agent, "cpu_system_ns") + number_of(agent, "bpf_ns");
 	bool has_status = json_object_get(agent, "cpu_user_ns");
-	char seen[32], memory[24], cpu[32] = "-", lost[32] = "-", samples[32];
+	const char *name = json_string_value(json_object_get(agent, "agent"));
+	char version[128], seen[32], memory[24], cpu[32] = "-", lost[32] = "-", samples[32];
 
 	if (has_status) {
 		(void)snprintf(cpu, sizeof(cpu), "%.1fs", (double)cpu_ns / 1e9);
@@ -76,7 +77,8 @@ static void print_agent(const json_t *agent)
 	(void)snprintf(samples, sizeof(samples), "%" PRIu64, number_of(agent, "samples"));
 	print_cell(text_of(agent, "host"), 24);
 	print_cell(text_of(agent, "protocol"), 8);
-	print_cell(text_of(agent, "version"), 24);
+	(void)snprintf(version, sizeof(version), "%s%s%s", name ? name : "", name ? " " : "", text_of(agent, "version"));
+	print_cell(version, 24);
 	print_cell(text_of(agent, "kernel"), 20);
 	(void)printf("%7" JSON_INTEGER_FORMAT " ", json_integer_value(json_object_get(agent, "streams")));
 	(void)printf("%12s %10s %8s ", samples, lost, cpu);
@@ -140,7 +142,7 @@ const struct cli_command agents_command = {
 	.summary = "who sends profiles",
 	.help = "usage: cairn agents [--url URL] [--json]\n"
 		"\n"
-		"Lists who sends profiles to cairnd: host, version, kernel, samples taken in since cairnd started, what the agent lost\n"
+		"Lists who sends profiles to cairnd: host, agent and version, kernel, samples taken in, what the agent lost\n"
 		"itself, its CPU time and memory (BPF included), and when it was last heard of.\n"
 		"\n"
 		"  --url URL  of cairnd (default: " CLI_DEFAULT_URL ")\n"

@@ -357,6 +357,8 @@ static struct err *take_profile(
 		samples_batch_drop_profile(in->batch);
 		in->result->samples = before;
 	}
+	if (!e)
+		otlp_intake_sender(in, profile, in->result->samples - before);
 	return e;
 }
 

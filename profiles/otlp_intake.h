@@ -19,6 +19,7 @@ enum {
 		96, /* attributes of a resource that become labels; the rest is dropped, and told */
 	OTLP_SAMPLE_LABELS_MAX = 32, /* likewise of a profile and of a sample together */
 	OTLP_MESSAGE_SIZE = 512,
+	OTLP_SENDERS_MAX = 32, /* of one request; further ones count as the last */
 };
 
 /* A file that the mappings name, for what the symbol store learns from it. */
@@ -26,6 +27,14 @@ struct otlp_module {
 	struct fileid file_id;    /* zeroes: unknown */
 	struct build_id build_id; /* len 0: none */
 	struct otlp_text name;    /* borrowed from the message */
+};
+
+/* Who sent some of the profiles: the instrumentation scope, and the host of the resource. Texts are borrowed from the message. */
+struct otlp_sender {
+	struct otlp_text name, version; /* of the scope, else of the resource's telemetry.sdk */
+	struct otlp_text host, host_id, machine, os; /* host.name (else k8s.node.name), host.id, host.arch, os.description */
+	struct otlp_text node;
+	uint64_t samples; /* handed to the batch */
 };
 
 struct otlp_intake_result {
@@ -36,7 +45,8 @@ struct otlp_intake_result {
 	uint64_t dropped_labels;         /* past the limits above */
 	char message[OTLP_MESSAGE_SIZE]; /* the first fault: "profile 3: sample 7: stack 99 of 12";
 					    "" when there is none */
-	struct otlp_text host;	  /* host.name of the last resource that has one; borrowed from the message */
+	struct otlp_sender senders[OTLP_SENDERS_MAX]; /* of profiles that were taken; no two say the same */
+	uint32_t sender_count;
 	const struct otlp_module *modules; /* in the arena; equal ones once */
 	size_t module_count;
 };

@@ -67,6 +67,10 @@ struct otlp_intake {
 	struct buf scratch;          /* of otlp_labels.c */
 
 	struct buf modules; /* struct otlp_module */
+
+	/* of otlp_senders.c: the last profile's, and its number in result->senders */
+	const uint8_t *sender_resource, *sender_scope;
+	uint32_t sender;
 	uint32_t stack[PROFILE_MAX_DEPTH];
 	struct otlp_digest stack_of_digests[PROFILE_MAX_DEPTH]; /* of the locations in stack */
 	struct otlp_intake_result *result;
@@ -90,5 +94,8 @@ struct err *otlp_intake_label_set(struct otlp_intake *in, uint32_t parent,
 struct err *otlp_intake_trace(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret,
 	struct otlp_digest *digest_ret) MUST_USE;
 struct err *otlp_intake_link(struct otlp_intake *in, uint32_t link, uint32_t *ret) MUST_USE;
+
+/** Counts a profile's samples for whoever sent it. */
+void otlp_intake_sender(struct otlp_intake *in, const struct otlp_profile *profile, uint64_t samples);
 
 #endif

@@ -141,9 +141,6 @@ struct err *otlp_intake_resource(struct otlp_intake *in, struct wire_span resour
 		TRY(otlp_intake_label(in, &attribute, &labels[count], &is_label));
 		if (!is_label)
 			continue;
-		if (attribute.kind == OTLP_VALUE_TEXT && attribute.key.len == sizeof(SAMPLES_LABEL_HOST) - 1 &&
-			memcmp(attribute.key.bytes, SAMPLES_LABEL_HOST, attribute.key.len) == 0)
-			in->result->host = attribute.text;
 		TRY(add_digest(in, &labels[count], in->resource_digest));
 		count++;
 	}

@@ -53,6 +53,7 @@ const char *const db_names[DB_COUNT] = {
 	[DB_BLOCKS] = "blocks",
 	[DB_SEEN] = "seen",
 	[DB_SEEN_AGE] = "seen_age",
+	[DB_SENDERS] = "senders",
 };
 
 const struct environment environment_symbols = {

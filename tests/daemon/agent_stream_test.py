@@ -61,6 +61,34 @@ class AgentStream(unittest.TestCase):
         stream.close()
         wait_for(lambda: self.daemon.get("/v1/agents").json["agents"][0]["streams"] == 0)
 
+    def test_agents_are_known_after_a_restart(self):
+        stream = self.stream().send(hello(), definitions(), samples(1, 100), pb.AgentEnvelope(status=pb.Status(
+            time_unix_nano=time.time_ns(), memory_bytes=20000000, samples=100, losses=[pb.Loss(reason="queue_full", count=5)])))
+        self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
+
+        def agent():
+            return self.daemon.get("/v1/agents").json["agents"][0]
+
+        wait_for(lambda: "lost" in agent())
+        stream.end()
+        wait_for(lambda: agent()["streams"] == 0)
+        before = agent()
+        self.assertEqual((before["samples"], before["connects"]), ("100", 1))
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon.start()
+        self.assertEqual(agent(), before)
+        # An agent is written when it comes and goes, so that a crash takes nothing of that; it is the same one when it comes again.
+        self.stream().send(hello()).take("welcome")
+        other = self.stream().send(hello(b"o" * 16), definitions(), samples(1))
+        self.assertEqual(list(other.take("acknowledgement").sequences), [1])  # and what was handed in before is durable
+        self.daemon.kill()
+        self.daemon.start()
+        agents = {a["instance"]: a for a in self.daemon.get("/v1/agents").json["agents"]}
+        self.assertEqual({i: (a["connects"], a["streams"]) for i, a in agents.items()}, {INSTANCE.hex(): (2, 0), (b"o" * 16).hex(): (1, 0)})
+        kept = agents[INSTANCE.hex()]
+        for member in ("host", "version", "kernel", "cpus", "samples", "first_seen_unix_ms", "memory_bytes", "lost"):
+            self.assertEqual(kept[member], before[member], member)
+
     def test_unknown_numbers_are_asked_for_and_nothing_is_lost(self):
         stream = self.stream().send(hello(), samples(1))
         need = stream.take("need")

@@ -185,6 +185,43 @@ class Export(unittest.TestCase):
         self.assertRegex(metrics, r"(?m)^cairn_otlp_rejected_requests_total [1-9]")
         self.assertEqual(self.daemon.get("/v1/profiles").status, 200)
 
+    def agents(self):
+        """{(host, agent): element} of /v1/agents."""
+        return {(a.get("host", ""), a.get("agent", "")): a for a in self.daemon.get("/v1/agents").json["agents"]}
+
+    def test_agents_are_known_by_scope_and_host(self):
+        ebpf, sdk = ("go.opentelemetry.io/ebpf-profiler", "v0.0.202633"), ("", "")
+
+        def resource(samples_, scope, **attributes):
+            attributes = {k.replace("_", "."): v for k, v in attributes.items()}
+            return {**model([plain(samples_)])[0], "scope": scope, "attributes": list(attributes.items())}
+
+        request = [resource(3, ebpf, host_name="h1", host_id="abc", host_arch="amd64", os_description="Debian 12", process_pid=1),
+                   resource(4, ebpf, host_name="h1", host_id="abc", process_pid=2),
+                   resource(5, ebpf, k8s_node_name="node7"),
+                   resource(6, sdk, host_name="h1", telemetry_sdk_name="opentelemetry", telemetry_sdk_version="1.2")]
+        with Client(self.daemon) as client:
+            client.export(otlp_encode.encode("1.10", request))
+        self.assertEqual(self.daemon.request("POST", PATH, otlp_encode.encode("1.8", [resource(1, ("", ""))]), PROTOBUF).status, 200)
+        text = json_format.MessageToJson(otlp_encode.Encoder("1.10").encode([resource(2, ebpf, host_name="h1", host_id="abc")]))
+        self.assertEqual(self.daemon.post_json(PATH, text).status, 200)
+        agents = self.agents()
+        self.assertEqual({k: a["samples"] for k, a in agents.items()}, {
+            ("h1", ebpf[0]): "9", ("node7", ebpf[0]): "5", ("h1", "opentelemetry"): "6", ("", ""): "1"})
+        one = agents["h1", ebpf[0]]
+        self.assertEqual([one[k] for k in ("protocol", "version", "host_id")], ["otlp", ebpf[1], "abc"])
+        self.assertEqual(agents["h1", "opentelemetry"]["version"], "1.2")
+        self.assertTrue(agents["", ""]["peer"].startswith("127.0.0.1:"))
+        self.assertLess(abs(int(one["last_seen_unix_ms"]) / 1000 - time.time()), 60)
+        out = subprocess.run([CAIRN, "agents", "--url", "http://127.0.0.1:%d" % self.daemon.port], capture_output=True, text=True, check=True).stdout
+        self.assertRegex(out, r"(?m)^h1 +otlp +go.opentelemetry.io/ebpf-profiler v0.0.202633 ")
+        # What was told is there after a crash, too.
+        self.daemon.kill()
+        self.daemon.start()
+        again = self.agents()
+        self.assertEqual(set(again), set(agents))
+        self.assertEqual([again["h1", ebpf[0]][k] for k in ("protocol", "version", "host_id")], ["otlp", ebpf[1], "abc"])
+
     def test_many_clients_at_once_total_exactly(self):
         def send(number):
             with Client(self.daemon) as client:

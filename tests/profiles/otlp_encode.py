@@ -154,7 +154,7 @@ class Encoder:
                 attribute.key = key
                 self.set_value(attribute.value, value)
             scope = out.scope_profiles.add()
-            scope.scope.name = "test"
+            scope.scope.name, scope.scope.version = resource.get("scope", ("test", ""))
             for profile in resource["profiles"]:
                 self.profile(scope.profiles.add(), profile)
         return self.request
