@@ -145,6 +145,10 @@ static inline uint64_t reader_uleb(struct reader *r)
 {
 	if (__builtin_expect(r->pos < r->end && *r->pos < 0x80, 1))
 		return *r->pos++;
+	if (__builtin_expect(r->end - r->pos > 1 && r->pos[1] < 0x80, 1)) {
+		r->pos += 2;
+		return (r->pos[-2] & 0x7f) | (uint64_t)r->pos[-1] << 7;
+	}
 	uint64_t value = 0;
 	for (unsigned shift = 0; shift < 70; shift += 7) {
 		uint8_t byte = reader_u8(r);

@@ -42,7 +42,7 @@ static inline uint64_t wire_varint(struct reader *r)
 }
 
 /** The next field; false at the end of the message and when it is malformed (r->failed). */
-static inline bool wire_next(struct reader *r, struct wire_field *field)
+static inline __attribute__((always_inline)) bool wire_next(struct reader *r, struct wire_field *field)
 {
 	if (reader_left(r) == 0)
 		return false;
@@ -104,6 +104,21 @@ static inline struct wire_repeated wire_repeated_init(struct wire_span message, 
 	return (struct wire_repeated){.message = wire_reader(message, NULL), .number = number, .fixed64 = fixed64};
 }
 
+/** Nothing yet: for a message that is walked anyway, with wire_repeated_meet for each of its fields of that number. */
+static inline struct wire_repeated wire_repeated_none(uint32_t number, bool fixed64)
+{
+	return (struct wire_repeated){.number = number, .fixed64 = fixed64};
+}
+
+/** One packed piece, as nearly always, is walked where it stands; the pieces of a second one are searched in @p message. */
+static inline void wire_repeated_meet(struct wire_repeated *repeated, struct wire_span message, const struct wire_field *field)
+{
+	if (field->type != WIRE_LEN || repeated->packed.start)
+		*repeated = wire_repeated_init(message, repeated->number, repeated->fixed64);
+	else if (!repeated->message.start)
+		repeated->packed = wire_reader(field->bytes, NULL);
+}
+
 /** The next number; false after the last, and when the message is malformed (then wire_repeated_failed). */
 static inline bool wire_repeated_next(struct wire_repeated *repeated, uint64_t *ret)
 {
@@ -122,6 +137,29 @@ static inline bool wire_repeated_next(struct wire_repeated *repeated, uint64_t *
 	}
 	*ret = repeated->fixed64 ? reader_u64(&repeated->packed) : wire_varint(&repeated->packed);
 	return !repeated->packed.failed;
+}
+
+/** The next numbers, at most @p cap, when they are below 2^32 (a larger one reads as UINT32_MAX); fewer after the last, as wire_repeated_next. */
+static inline size_t wire_repeated_read(struct wire_repeated *repeated, uint32_t *to, size_t cap)
+{
+	size_t count = 0;
+	uint64_t number;
+
+	while (count < cap) {
+		/* In registers while a packed piece lasts. */
+		struct reader packed = repeated->packed;
+		for (; count < cap && reader_left(&packed) && !repeated->fixed64; count++) {
+			number = wire_varint(&packed);
+			if (packed.failed)
+				break;
+			to[count] = number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
+		}
+		repeated->packed = packed;
+		if (count == cap || !wire_repeated_next(repeated, &number))
+			break;
+		to[count++] = number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
+	}
+	return count;
 }
 
 static inline bool wire_repeated_failed(const struct wire_repeated *repeated)
