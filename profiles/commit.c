@@ -67,15 +67,15 @@ static struct err *judge_profiles(struct samples_batch *batch, struct store_txn 
 
 /* -------------------------------------------------------------------------------------- rows */
 
-static struct err *add_row(struct dict_map *map, struct partition *partition, const struct batch_sample *sample)
+static struct err *add_row(struct batch_map *map, const struct batch_sample *sample)
 {
-	uint32_t type, labels, trace, link;
+	struct partition *partition = map->partition;
+	uint32_t type, labels, link;
 
-	TRY(dict_map_record(map, DICT_TYPES, sample->type, &type));
-	TRY(dict_map_record(map, DICT_LABELS, sample->labels, &labels));
-	TRY(dict_map_node(map, sample->trace, &trace));
-	TRY(dict_map_record(map, DICT_LINKS, sample->link, &link));
-	struct row row = {.hi = row_hi(type, labels, trace),
+	TRY(dict_map_record(&map->dict, DICT_TYPES, sample->type, &type));
+	TRY(dict_map_record(&map->dict, DICT_LABELS, sample->labels, &labels));
+	TRY(dict_map_record(&map->dict, DICT_LINKS, sample->link, &link));
+	struct row row = {.hi = row_hi(type, labels, map->traces[sample->trace]),
 		.lo = row_lo(sample->second - partition->id.start, sample->cpu, link),
 		.value = sample->value};
 	TRY(rows_add(&partition->pending, &row));
@@ -86,7 +86,7 @@ static struct err *add_row(struct dict_map *map, struct partition *partition, co
 }
 
 /* Looks up all traces of an hour at once. */
-static struct err *find_traces(const struct samples_batch *batch, uint8_t hour, struct dict_map *map)
+static struct err *find_traces(const struct samples_batch *batch, uint8_t hour, struct batch_map *map)
 {
 	CLEANUP(freep) uint32_t *traces = malloc((batch->count + 1) * sizeof(*traces));
 	size_t count = 0;
@@ -96,13 +96,13 @@ static struct err *find_traces(const struct samples_batch *batch, uint8_t hour, 
 	for (size_t i = 0; i < batch->count; i++)
 		if (batch->items[i].partition == hour && !batch->profiles[batch->items[i].profile].duplicate)
 			traces[count++] = batch->items[i].trace;
-	return dict_map_find(map, traces, count);
+	return batch_map_traces(map, traces, count);
 }
 
 /* The samples of one of the batch's hours. */
 static struct err *add_hour(struct samples_batch *batch, struct store_txn *txn, uint8_t hour)
 {
-	CLEANUP(dict_map_deinit) struct dict_map map = {0};
+	CLEANUP(batch_map_deinit) struct batch_map map = {0};
 	struct partition *partition = NULL;
 
 	for (size_t i = 0; i < batch->count; i++) {
@@ -110,11 +110,11 @@ static struct err *add_hour(struct samples_batch *batch, struct store_txn *txn, 
 		if (sample->partition != hour || batch->profiles[sample->profile].duplicate)
 			continue;
 		if (!partition) {
-			TRY(partition_for(batch->samples, txn, batch->partitions[hour], batch->tenant, &batch->dict, &partition));
-			TRY(dict_map_init(&map, &batch->dict, &partition->dict));
+			TRY(partition_for(batch->samples, txn, batch->partitions[hour], batch->tenant, batch, &partition));
+			TRY(batch_map_init(&map, batch, partition));
 			TRY(find_traces(batch, hour, &map));
 		}
-		TRY(add_row(&map, partition, sample));
+		TRY(add_row(&map, sample));
 		batch->result.samples++;
 	}
 	return NULL;

@@ -14,7 +14,8 @@
  * The index maps the hash of a record's bytes to its number; of two records with one hash, the second stands at the next
  * free hash. XXH3 without a secret can be attacked, so a run of DICT_PROBES_MAX taken hashes is an error.
  *
- * dict_codec.c has the form in which dictionaries are stored.
+ * The index of nodes leaves out those that come right behind their parents: a stack that is new from some frame on adds a chain of such,
+ * and all but its first are found by a look at the next number. So most stacks are walked along memory, and the index has an entry a branch.
  */
 #include "profiles/dict.h"
 
@@ -130,6 +131,11 @@ static struct err *records_find(const struct dict *dict, enum dict_table table, 
 	return NULL;
 }
 
+static uint64_t node_key(uint32_t parent, uint32_t location)
+{
+	return (uint64_t)parent << 32 | location;
+}
+
 /* After decoding: the indices of all that is there. */
 static struct err *index_all(struct dict *dict)
 {
@@ -147,9 +153,9 @@ static struct err *index_all(struct dict *dict)
 		}
 	}
 	hmap_clear(&dict->node_index);
-	TRY(hmap_reserve(&dict->node_index, dict->node_count));
 	for (uint32_t i = 1; i < dict->node_count; i++)
-		TRY(hmap_set(&dict->node_index, (uint64_t)dict->parents[i] << 32 | dict->locations[i], i));
+		if (dict->parents[i] != i - 1)
+			TRY(hmap_set(&dict->node_index, node_key(dict->parents[i], dict->locations[i]), i));
 	dict->indexed = true;
 	return NULL;
 }
@@ -191,16 +197,22 @@ static struct err *nodes_reserve(struct dict *dict, uint32_t count)
 
 struct err *dict_add_node(struct dict *dict, uint32_t parent, uint32_t location, uint32_t *ret)
 {
-	uint64_t key = (uint64_t)parent << 32 | location, number;
+	uint32_t next = parent + 1;
+	uint64_t number;
 
+	if (next < dict->node_count && dict->parents[next] == parent && dict->locations[next] == location) {
+		*ret = next;
+		return NULL;
+	}
 	if (!dict->indexed)
 		TRY(index_all(dict));
-	if (hmap_get(&dict->node_index, key, &number)) {
+	if (next != dict->node_count && hmap_get(&dict->node_index, node_key(parent, location), &number)) {
 		*ret = (uint32_t)number;
 		return NULL;
 	}
 	TRY(nodes_reserve(dict, dict->node_count + 1));
-	TRY(hmap_set(&dict->node_index, key, dict->node_count));
+	if (next != dict->node_count)
+		TRY(hmap_set(&dict->node_index, node_key(parent, location), dict->node_count));
 	dict->parents[dict->node_count] = parent;
 	dict->locations[dict->node_count] = location;
 	*ret = dict->node_count++;

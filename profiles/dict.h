@@ -44,7 +44,7 @@ struct dict {
 	/* Node 0 is the root: no frame. A parent's number is smaller than its children's. */
 	uint32_t *parents, *locations;
 	uint32_t node_count, node_cap;
-	struct hmap node_index; /* parent << 32 | location -> node */
+	struct hmap node_index; /* parent << 32 | location -> node, but for nodes that are right behind their parent */
 	bool indexed;		/* the indices hold everything; decoding leaves them behind */
 };
 
@@ -133,7 +133,7 @@ struct err *dict_add_line(struct dict *dict, const struct dict_line *line, uint3
 struct err *dict_add_location(struct dict *dict, const struct dict_location *location, uint32_t *ret) MUST_USE;
 struct err *dict_add_link(struct dict *dict, const struct dict_link *link, uint32_t *ret) MUST_USE;
 
-/* A location that is looked for; see dict_map_find. */
+/* A location that is looked for, in three steps that wait for memory: other look-ups go in between. */
 struct dict_probe {
 	uint8_t bytes[80];
 	size_t len; /* 0: it does not fit, and is not looked for */
@@ -178,10 +178,5 @@ void dict_map_deinit(struct dict_map *map);
 /** The number in `to` of a record of `from`, with all that it names. Amortized O(1). */
 struct err *dict_map_record(struct dict_map *map, enum dict_table table, uint32_t number, uint32_t *ret) MUST_USE;
 struct err *dict_map_node(struct dict_map *map, uint32_t node, uint32_t *ret) MUST_USE;
-/**
- * Looks up what `to` has already of many nodes and their locations, all at once: lookups in a large dictionary wait for memory, and
- * here they wait together. Adds no node and no location; what was not found is left to dict_map_node.
- */
-struct err *dict_map_find(struct dict_map *map, const uint32_t *nodes, size_t count) MUST_USE;
 
 #endif

@@ -193,6 +193,7 @@ struct err *block_list_add(struct block_list *list, const struct block_info *inf
 void partition_unload(struct partition *partition)
 {
 	dict_deinit(&partition->dict);
+	hmap_deinit(&partition->traces);
 	rows_deinit(&partition->pending);
 	rows_deinit(&partition->pending_times);
 	for (int i = 0; i < 3; i++) {
@@ -263,14 +264,14 @@ struct err *partition_load(struct partition *partition, struct store_txn *txn)
 
 /* -------------------------------------------------------------------------------------- finding */
 
-static bool has_room(const struct partition *partition, const struct dict *more)
+static bool has_room(const struct partition *partition, const struct samples_batch *more)
 {
 	const struct dict *dict = &partition->dict;
 
-	return dict->tables[DICT_TYPES].count + more->tables[DICT_TYPES].count <= BLOCK_TYPES_MAX &&
-		dict->tables[DICT_LABELS].count + more->tables[DICT_LABELS].count <= BLOCK_LABELS_MAX &&
-		(uint64_t)dict->node_count + more->node_count <= DICT_NODES_MAX &&
-		dict_bytes(dict) + dict_bytes(more) <= PARTITION_DICT_MAX;
+	return dict->tables[DICT_TYPES].count + more->dict.tables[DICT_TYPES].count <= BLOCK_TYPES_MAX &&
+		dict->tables[DICT_LABELS].count + more->dict.tables[DICT_LABELS].count <= BLOCK_LABELS_MAX &&
+		dict->node_count + more->frames.stack_count <= DICT_NODES_MAX &&
+		dict_bytes(dict) + samples_batch_bytes(more) <= PARTITION_DICT_MAX;
 }
 
 static struct err *begin_generation(struct samples *samples, const struct partition_id *id, struct partition **ret)
@@ -289,7 +290,7 @@ static struct err *begin_generation(struct samples *samples, const struct partit
 }
 
 /* Whether a partition can take more. A damaged one is left alone: its hour goes on in the next generation. */
-static struct err *try_partition(struct partition *partition, struct store_txn *txn, const struct dict *more, bool *ret)
+static struct err *try_partition(struct partition *partition, struct store_txn *txn, const struct samples_batch *more, bool *ret)
 {
 	*ret = false;
 	if (partition->record.state != PARTITION_OPEN || partition->damaged)
@@ -304,8 +305,8 @@ static struct err *try_partition(struct partition *partition, struct store_txn *
 	return e;
 }
 
-struct err *partition_for(struct samples *samples, struct store_txn *txn, uint32_t start, uint32_t tenant, const struct dict *more,
-	struct partition **ret)
+struct err *partition_for(struct samples *samples, struct store_txn *txn, uint32_t start, uint32_t tenant,
+	const struct samples_batch *more, struct partition **ret)
 {
 	struct partition_id id = {.start = start, .tenant = tenant};
 

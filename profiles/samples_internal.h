@@ -43,18 +43,51 @@ struct batch_profile {
 	size_t first_sample;
 };
 
+/* 128 bits of XXH3 over what something is, whatever its number: the same in every batch, on every node. */
+struct batch_digest {
+	uint8_t bytes[16];
+};
+
+/*
+ * Mappings, locations and traces, as arrays: nothing is looked up to bring them, since a decoder brings each once. Traces are one for each
+ * digest. It is the writer that looks for what it has already, and for most it knows the digest of the trace and needs no more.
+ */
+struct batch_frames {
+	struct batch_mapping {
+		uint64_t memory_start, memory_limit, file_offset; /* load facts, which the dictionary does not keep */
+		bool is_loaded;
+		uint32_t number; /* in the dictionary of the batch */
+		struct batch_digest digest;
+	} *mappings;
+	struct batch_location {
+		uint64_t address; /* of address_kind */
+		uint32_t mapping; /* in the dictionary; SAMPLES_NONE */
+		uint32_t first_line;
+		uint16_t line_count;
+		uint8_t kind, address_kind;
+	} *locations;
+	struct batch_digest *location_digests; /* apart, since hashing a trace needs nothing else */
+	struct dict_line *lines;
+	uint32_t *stacks; /* of all traces: locations, leaf first */
+	struct batch_trace {
+		struct batch_digest digest;
+		size_t first;
+		uint32_t depth;
+	} *traces;
+	struct hmap trace_index; /* the first half of a digest -> number; the next key where another trace has it */
+	struct batch_digest *scratch; /* of PROFILE_MAX_DEPTH */
+	struct buf text;
+	uint32_t mapping_count, location_count, trace_count;
+	size_t line_count, stack_count;
+	size_t mapping_cap, location_cap, digest_cap, line_cap, stack_cap, trace_cap;
+};
+
 struct samples_batch {
 	struct samples *samples;
 	uint32_t tenant;
 	uint64_t now_ms; /* when it was begun */
-	struct dict dict;
-	struct batch_mapping { /* load facts, which the dictionary does not keep */
-		uint64_t memory_start, memory_limit, file_offset;
-		bool is_loaded;
-		uint32_t number; /* of the dictionary */
-	} *mappings;
-	uint32_t mapping_count;
-	size_t mapping_cap;
+	struct dict dict; /* texts, types, label sets, mappings, links */
+	struct batch_frames frames;
 	uint32_t *labels_sizes;	   /* of each label set with its parents */
 	size_t labels_cap;
 	struct batch_sample *items;
@@ -70,6 +103,21 @@ struct samples_batch {
 	void *done_arg;
 	struct samples_result result;
 };
+
+struct err *batch_grow_more(void **items, size_t count, size_t *cap, size_t size) MUST_USE;
+/** Makes room for element number @p count of an array that doubles. ERR_NOMEM. */
+static inline MUST_USE struct err *batch_grow(void **items, size_t count, size_t *cap, size_t size)
+{
+	return __builtin_expect(count < *cap, 1) ? NULL : batch_grow_more(items, count, cap, size);
+}
+/** ERR_LIMIT past SAMPLES_BATCH_BYTES_MAX. */
+struct err *batch_check_bytes(const struct samples_batch *batch) MUST_USE;
+/** The number of a text in the batch's dictionary, cut at SAMPLES_TEXT_MAX; 0 for an empty one. */
+struct err *batch_add_text(struct samples_batch *batch, struct samples_text text, uint32_t *ret) MUST_USE;
+
+/* batch_frames.c */
+size_t batch_frames_bytes(const struct batch_frames *frames);
+void batch_frames_deinit(struct batch_frames *frames);
 
 /* -------------------------------------------------------------------------------------- partitions */
 
@@ -125,6 +173,7 @@ struct partition {
 	bool dropped_for_size;
 	struct dict dict;
 	struct dict_mark stored; /* what of dict is in blocks */
+	struct hmap traces;	 /* of batches that were seen: batch_map.c */
 	struct rows pending, pending_times;
 	struct block_list lists[3]; /* by kind_index */
 	uint64_t used;	/* when it was last loaded or written, for forgetting */
@@ -156,9 +205,9 @@ uint64_t samples_now_ms(const struct samples *samples);
 struct err *partitions_list(struct samples *samples, struct store_txn *txn) MUST_USE;
 /** Forgets everything in memory: it is read again when it is needed. */
 void partitions_forget(struct samples *samples);
-/** The open partition for a second, loaded; begins a new one, or a new generation, where there is none with room for @p more types and sets. */
-struct err *partition_for(struct samples *samples, struct store_txn *txn, uint32_t start, uint32_t tenant, const struct dict *more,
-	struct partition **ret) MUST_USE;
+/** The open partition for a second, loaded; begins a new one, or a new generation, where there is none with room for what @p more brings. */
+struct err *partition_for(struct samples *samples, struct store_txn *txn, uint32_t start, uint32_t tenant,
+	const struct samples_batch *more, struct partition **ret) MUST_USE;
 /** Reads its dictionary and lists its blocks. */
 struct err *partition_load(struct partition *partition, struct store_txn *txn) MUST_USE;
 void partition_unload(struct partition *partition);
@@ -172,6 +221,20 @@ struct err *partition_put_record(struct partition *partition, struct store_txn *
 /** Writes what is pending into the transaction. */
 struct err *partition_flush(struct samples *samples, struct partition *partition, struct store_txn *txn) MUST_USE;
 struct err *block_list_add(struct block_list *list, const struct block_info *info) MUST_USE;
+
+/* -------------------------------------------------------------------------------------- from a batch into a partition */
+
+/* Numbers of a batch in a partition; filled in as they are asked for. */
+struct batch_map {
+	const struct samples_batch *batch;
+	struct partition *partition;
+	struct dict_map dict;
+	uint32_t *locations, *traces; /* SAMPLES_NONE: not yet */
+};
+struct err *batch_map_init(struct batch_map *map, const struct samples_batch *batch, struct partition *partition) MUST_USE;
+void batch_map_deinit(struct batch_map *map);
+/** Fills map->traces for these @p count numbers; one may stand there several times. O(1) each for traces that the partition has seen, else O(depth). */
+struct err *batch_map_traces(struct batch_map *map, const uint32_t *traces, size_t count) MUST_USE;
 
 /* commit.c: hooks and the command of a batch. */
 struct err *commit_run(struct store_txn *txn, void *arg) MUST_USE;
