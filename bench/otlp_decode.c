@@ -145,7 +145,7 @@ static struct err *measure(const char *name, const struct messages *messages, st
 
 static struct err *run(const char *data_dir, size_t reports, struct messages *messages, struct samples **samples)
 {
-	struct samples_options options = {.data_dir = data_dir};
+	struct samples_options options = {.data_dir = data_dir, .map_max = UINT64_C(16) << 30};
 
 	TRY(make_messages(reports, messages));
 	printf("%zu messages, %.1f MB, %" PRIu64 " samples, %.1f bytes a sample\n", messages->count, (double)messages->bytes.len / 1e6,

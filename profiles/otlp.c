@@ -318,17 +318,23 @@ static bool parse_sample(enum otlp_layout layout, struct wire_span body, struct 
 
 	*ret = (struct otlp_sample){
 		.link = OTLP_NONE,
-		.attributes = wire_repeated_init(body, fields->attributes, false),
-		.values = wire_repeated_init(body, fields->values, false),
-		.timestamps = wire_repeated_init(body, fields->timestamps, layout != OTLP_1_7),
+		.attributes = wire_repeated_none(fields->attributes, false),
+		.values = wire_repeated_none(fields->values, false),
+		.timestamps = wire_repeated_none(fields->timestamps, layout != OTLP_1_7),
 	};
 	while (wire_next(&r, &field)) {
 		if (field.number == 1)
 			ret->stack = ret->locations_first = (uint32_t)wire_u64(&field);
-		else if (field.number == 2 && layout == OTLP_1_7)
-			ret->locations = (uint32_t)wire_u64(&field);
+		else if (field.number == fields->timestamps)
+			wire_repeated_meet(&ret->timestamps, body, &field);
+		else if (field.number == fields->attributes)
+			wire_repeated_meet(&ret->attributes, body, &field);
+		else if (field.number == fields->values)
+			wire_repeated_meet(&ret->values, body, &field);
 		else if (field.number == fields->link)
 			ret->link = optional_index(layout, &field);
+		else if (field.number == 2 && layout == OTLP_1_7)
+			ret->locations = (uint32_t)wire_u64(&field);
 	}
 	return !r.failed;
 }
@@ -501,14 +507,17 @@ bool otlp_location(const struct otlp_request *request, uint64_t index, struct ot
 		return false;
 	struct reader r = wire_reader(body, NULL);
 
-	*ret = (struct otlp_location){.mapping = OTLP_NONE,
-		.body = body,
-		.attributes = wire_repeated_init(body, attributes, false)};
-	while (wire_next(&r, &field)) {
+	*ret = (struct otlp_location){
+		.mapping = OTLP_NONE, .attributes = wire_repeated_none(attributes, false)};
+	for (const uint8_t *at = r.pos; wire_next(&r, &field); at = r.pos) {
 		if (field.number == 1)
 			ret->mapping = optional_index(request->layout, &field);
 		else if (field.number == 2)
 			ret->address = wire_u64(&field);
+		else if (field.number == attributes)
+			wire_repeated_meet(&ret->attributes, body, &field);
+		else if (field.number == 3 && !ret->lines.len)
+			ret->lines = (struct wire_span){at, (size_t)(r.end - at)};
 	}
 	return !r.failed;
 }

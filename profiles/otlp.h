@@ -91,7 +91,7 @@ struct otlp_location {
 	uint32_t mapping; /* OTLP_NONE: none. From 1.8 on index 0 means none; in 1.7 it is a mapping
 			     like others */
 	uint64_t address;
-	struct wire_span body; /* its lines are walked with otlp_next_line */
+	struct wire_span lines; /* walked with otlp_next_line; empty: none */
 	struct wire_repeated attributes;
 };
 
@@ -185,7 +185,7 @@ bool otlp_link(const struct otlp_request *request, uint64_t index, struct wire_s
 	struct wire_span *span_id_ret);
 /** The location indices of a stack, leaf first. */
 bool otlp_stack(const struct otlp_request *request, uint64_t index, struct wire_repeated *ret);
-/** Lines of a location, innermost first: *lines starts as wire_reader(location.body, ..). */
+/** Lines of a location, innermost first: *lines starts as wire_reader(location.lines, ..). */
 bool otlp_next_line(struct reader *lines, struct otlp_line *ret);
 
 /** What the message's own wire types say of its layout; see otlp_layout.c. Needs tables to be

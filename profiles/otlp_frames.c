@@ -12,13 +12,12 @@
  * Addresses go to the batch as they came, beside the mapping's load facts: only the reader of the
  * samples may know the PT_LOADs of the file.
  */
-#include "base/digest.h"
 #include "profiles/otlp_intake_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-static bool text_is(struct otlp_text text, const char *word)
+static bool text_is(struct samples_text text, const char *word)
 {
 	return text.len == strlen(word) && memcmp(text.bytes, word, text.len) == 0;
 }
@@ -30,8 +29,7 @@ static struct samples_text batch_text(struct otlp_text text)
 
 static bool key_is(const struct otlp_known_attribute *attribute, const char *word)
 {
-	return text_is(
-		(struct otlp_text){attribute->label.key.bytes, attribute->label.key.len}, word);
+	return text_is(attribute->label.key, word);
 }
 
 /* IDs that are malformed are as good as absent: another attribute may have one. */
@@ -53,50 +51,6 @@ static void take_id(const struct otlp_known_attribute *attribute, struct samples
 		   value->len <= GO_BUILD_ID_MAX) {
 		mapping->go_build_id = *value;
 	}
-}
-
-static struct err *feed(struct buf *scratch, struct samples_text text)
-{
-	uint64_t len = text.len;
-
-	TRY(buf_append(scratch, &len, sizeof(len)));
-	return len ? buf_append(scratch, text.bytes, text.len) : NULL;
-}
-
-/* What a mapping says, whatever its number. */
-static struct err *digest_mapping(struct otlp_intake *in, const struct samples_mapping *mapping, struct otlp_digest *ret)
-{
-	uint64_t facts[3] = {mapping->memory_start, mapping->memory_limit, mapping->file_offset};
-
-	in->scratch.len = 0;
-	TRY(buf_append(&in->scratch, facts, sizeof(facts)));
-	TRY(buf_append(&in->scratch, &mapping->file_id, sizeof(mapping->file_id)));
-	TRY(feed(&in->scratch, (struct samples_text){(const char *)mapping->build_id.bytes, mapping->build_id.len}));
-	TRY(feed(&in->scratch, mapping->go_build_id));
-	TRY(feed(&in->scratch, mapping->name));
-	digest_xxh3_128(in->scratch.data, in->scratch.len, ret->bytes);
-	return NULL;
-}
-
-/* Likewise a location; @p mapping is its mapping's digest, zeroes for none. */
-static struct err *digest_location(struct otlp_intake *in, const struct samples_location *location, const struct otlp_digest *mapping,
-	struct otlp_digest *ret)
-{
-	uint64_t facts[2] = {location->address, (uint64_t)location->kind << 32 | location->line_count};
-
-	in->scratch.len = 0;
-	TRY(buf_append(&in->scratch, facts, sizeof(facts)));
-	TRY(buf_append(&in->scratch, mapping, sizeof(*mapping)));
-	for (uint32_t i = 0; i < location->line_count; i++) {
-		const struct samples_line *line = &location->lines[i];
-		uint32_t numbers[3] = {line->line, line->column, line->start_line};
-		TRY(buf_append(&in->scratch, numbers, sizeof(numbers)));
-		TRY(feed(&in->scratch, line->function));
-		TRY(feed(&in->scratch, line->system_name));
-		TRY(feed(&in->scratch, line->file));
-	}
-	digest_xxh3_128(in->scratch.data, in->scratch.len, ret->bytes);
-	return NULL;
 }
 
 static bool is_zero(const struct fileid *id)
@@ -156,44 +110,59 @@ static struct err *take_mapping(struct otlp_intake *in, uint32_t index, uint32_t
 	made.memory_limit = mapping.memory_limit;
 	made.file_offset = mapping.file_offset;
 	TRY(err_wrap(samples_batch_mapping(in->batch, &made, ret), "mapping %" PRIu32, index));
-	TRY(digest_mapping(in, &made, &in->mapping_digests[index]));
 	in->mappings[index] = *ret + 1;
 	return note_module(in, &made);
 }
 
-/* The type as the agent says it; empty when it does not. */
-static struct err *find_type(
-	struct otlp_intake *in, const struct otlp_location *location, struct otlp_text *ret)
+/* The attribute in which the agent says the type; NULL when it does not. */
+static struct err *find_type(struct otlp_intake *in, const struct otlp_location *location,
+	const struct otlp_known_attribute **ret)
 {
 	struct wire_repeated indices = location->attributes;
 	const struct otlp_known_attribute *attribute;
 	uint64_t number;
 
-	*ret = (struct otlp_text){"", 0};
+	*ret = NULL;
 	while (wire_repeated_next(&indices, &number)) {
 		TRY(otlp_intake_attribute(in, number, &attribute));
-		if (attribute->is_label && key_is(attribute, "profile.frame.type"))
-			*ret = (struct otlp_text){
-				attribute->label.value.bytes, attribute->label.value.len};
+		if (attribute->frame_type != OTLP_FRAME_UNSAID)
+			*ret = attribute;
 	}
 	return wire_repeated_failed(&indices)
 		       ? err_new(ERR_FORMAT, "attribute_indices are malformed")
 		       : NULL;
 }
 
-static enum profile_frame_kind kind_of(struct otlp_text type, bool has_mapping, bool has_lines)
+enum otlp_frame_type otlp_intake_frame_type(struct samples_text value)
 {
 	static const char *const interpreters[] = {"jvm", "cpython", "php", "phpjit", "ruby",
 		"perl", "v8js", "dotnet", "beam", "luajit", "abort-marker"};
 
-	if (text_is(type, "kernel"))
-		return PROFILE_FRAME_KERNEL;
-	if (text_is(type, "native") || text_is(type, "go") || text_is(type, "rust"))
-		return PROFILE_FRAME_NATIVE;
+	if (text_is(value, "kernel"))
+		return OTLP_FRAME_KERNEL;
+	if (text_is(value, "native") || text_is(value, "go") || text_is(value, "rust"))
+		return OTLP_FRAME_NATIVE;
 	for (size_t i = 0; i < ARRAY_SIZE(interpreters); i++)
-		if (text_is(type, interpreters[i]))
-			return PROFILE_FRAME_INTERPRETED;
-	return has_lines && !has_mapping ? PROFILE_FRAME_INTERPRETED : PROFILE_FRAME_NATIVE;
+		if (text_is(value, interpreters[i]))
+			return OTLP_FRAME_INTERPRETED;
+	return OTLP_FRAME_UNKNOWN;
+}
+
+static enum profile_frame_kind kind_of(
+	const struct otlp_known_attribute *type, bool has_mapping, bool has_lines)
+{
+	switch (type ? type->frame_type : OTLP_FRAME_UNSAID) {
+	case OTLP_FRAME_KERNEL:
+		return PROFILE_FRAME_KERNEL;
+	case OTLP_FRAME_NATIVE:
+		return PROFILE_FRAME_NATIVE;
+	case OTLP_FRAME_INTERPRETED:
+		return PROFILE_FRAME_INTERPRETED;
+	case OTLP_FRAME_UNSAID:
+	case OTLP_FRAME_UNKNOWN:
+	default:
+		return has_lines && !has_mapping ? PROFILE_FRAME_INTERPRETED : PROFILE_FRAME_NATIVE;
+	}
 }
 
 static uint32_t clamp(int64_t value)
@@ -249,7 +218,7 @@ static struct err *take_lines(const struct otlp_intake *in, struct wire_span bod
 }
 
 /* A frame that no file explains and nobody has named: "jvm+0x12". */
-static struct err *name_after_type(const struct otlp_intake *in, struct otlp_text type,
+static struct err *name_after_type(const struct otlp_intake *in, struct samples_text type,
 	uint64_t address, struct samples_line *line)
 {
 	char text[96];
@@ -264,99 +233,88 @@ static struct err *name_after_type(const struct otlp_intake *in, struct otlp_tex
 	return NULL;
 }
 
-static struct err *make_location(struct otlp_intake *in, const struct otlp_location *location, uint32_t *ret,
-	struct otlp_digest *digest_ret)
+static struct err *make_location(struct otlp_intake *in, const struct otlp_location *location, uint32_t *ret)
 {
 	struct samples_line lines[SAMPLES_LINES_MAX];
 	struct samples_location made = {
 		.mapping = SAMPLES_NONE, .address = location->address, .lines = lines};
-	struct otlp_digest mapping = {0};
-	struct otlp_text type;
+	const struct otlp_known_attribute *type;
 
 	TRY(find_type(in, location, &type));
-	TRY(take_lines(in, location->body, lines, &made.line_count));
+	if (location->lines.len)
+		TRY(take_lines(in, location->lines, lines, &made.line_count));
 	made.kind = kind_of(type, location->mapping != OTLP_NONE, made.line_count > 0);
 	if (made.kind == PROFILE_FRAME_INTERPRETED && made.line_count == 0) {
-		TRY(name_after_type(in, type, location->address, &lines[0]));
+		TRY(name_after_type(in, type->label.value, location->address, &lines[0]));
 		made.line_count = 1;
 	}
 	/* Agents of 1.7 gave interpreted frames mappings with made-up IDs. */
-	if (location->mapping != OTLP_NONE && made.kind != PROFILE_FRAME_INTERPRETED) {
+	if (location->mapping != OTLP_NONE && made.kind != PROFILE_FRAME_INTERPRETED)
 		TRY(take_mapping(in, location->mapping, &made.mapping));
-		mapping = in->mapping_digests[location->mapping];
-	}
-	TRY(digest_location(in, &made, &mapping, digest_ret));
 	return samples_batch_location(in->batch, &made, ret);
 }
 
-static struct err *take_location(struct otlp_intake *in, uint64_t index, uint32_t *ret)
+static struct err *take_location(struct otlp_intake *in, uint32_t index)
 {
 	struct otlp_location location;
+	uint32_t number;
 
 	if (index >= in->request->tables[OTLP_LOCATIONS].count)
-		return err_new(ERR_FORMAT, "location %" PRIu64 " of %" PRIu32, index,
+		return err_new(ERR_FORMAT, "location %" PRIu32 " of %" PRIu32, index,
 			in->request->tables[OTLP_LOCATIONS].count);
-	if (in->locations[index]) {
-		*ret = in->locations[index] - 1;
-		return NULL;
-	}
 	if (!otlp_location(in->request, index, &location))
-		return err_new(ERR_FORMAT, "location %" PRIu64 " is malformed", index);
-	TRY(err_wrap(make_location(in, &location, ret, &in->location_digests[index]), "location %" PRIu64, index));
-	in->locations[index] = *ret + 1;
+		return err_new(ERR_FORMAT, "location %" PRIu32 " is malformed", index);
+	TRY(err_wrap(make_location(in, &location, &number), "location %" PRIu32, index));
+	in->locations[index] = number + 1;
 	return NULL;
 }
 
-/* One more location on in->stack, with its digest beside it. */
-static struct err *push_location(struct otlp_intake *in, uint32_t depth, uint64_t index)
+/* Dictionary indices of locations, in place, into the batch's numbers. */
+static struct err *take_locations(struct otlp_intake *in, uint32_t *stack, uint32_t depth)
 {
-	TRY(take_location(in, index, &in->stack[depth]));
-	in->stack_of_digests[depth] = in->location_digests[index];
-	return NULL;
-}
+	uint32_t count = in->request->tables[OTLP_LOCATIONS].count;
 
-static void digest_stack(const struct otlp_intake *in, uint32_t depth, struct otlp_digest *ret)
-{
-	digest_xxh3_128(in->stack_of_digests, depth * sizeof(*in->stack_of_digests), ret->bytes);
+	for (uint32_t i = 0; i < depth; i++) {
+		if (stack[i] >= count || !in->locations[stack[i]])
+			TRY(take_location(in, stack[i]));
+		stack[i] = in->locations[stack[i]] - 1;
+	}
+	return NULL;
 }
 
 /* Deeper stacks keep the frames next to the leaf. */
-static struct err *make_stack(struct otlp_intake *in, struct wire_repeated locations, uint32_t *ret, struct otlp_digest *digest_ret)
+static struct err *make_stack(struct otlp_intake *in, struct wire_repeated locations, uint32_t *ret)
 {
-	uint32_t depth = 0;
-	uint64_t number;
+	uint32_t depth = (uint32_t)wire_repeated_read(&locations, in->stack, PROFILE_MAX_DEPTH);
 
-	for (; depth < PROFILE_MAX_DEPTH && wire_repeated_next(&locations, &number); depth++)
-		TRY(push_location(in, depth, number));
 	if (wire_repeated_failed(&locations))
 		return err_new(ERR_FORMAT, "its location_indices are malformed");
-	digest_stack(in, depth, digest_ret);
+	TRY(take_locations(in, in->stack, depth));
 	return samples_batch_trace(in->batch, in->stack, depth, ret);
 }
 
-static struct err *take_stack(struct otlp_intake *in, uint32_t index, uint32_t *ret, struct otlp_digest *digest_ret)
+static struct err *take_stack(struct otlp_intake *in, uint32_t index, uint32_t *ret)
 {
 	struct wire_repeated locations;
 
+	if (index < in->request->tables[OTLP_STACKS].count && in->stacks[index]) {
+		*ret = in->stacks[index] - 1;
+		return NULL;
+	}
 	/* Index 0 is the empty stack, in a dictionary without stacks too. */
 	if (!otlp_stack(in->request, index, &locations)) {
 		if (index)
 			return err_new(ERR_FORMAT, "stack %" PRIu32 " of %" PRIu32, index,
 				in->request->tables[OTLP_STACKS].count);
-		digest_stack(in, 0, digest_ret);
 		return samples_batch_trace(in->batch, in->stack, 0, ret);
 	}
-	if (!in->stacks[index]) {
-		TRY(err_wrap(make_stack(in, locations, ret, &in->stack_digests[index]), "stack %" PRIu32, index));
-		in->stacks[index] = *ret + 1;
-	}
-	*ret = in->stacks[index] - 1;
-	*digest_ret = in->stack_digests[index];
+	TRY(err_wrap(make_stack(in, locations, ret), "stack %" PRIu32, index));
+	in->stacks[index] = *ret + 1;
 	return NULL;
 }
 
 /* 1.7: locations [first, first + count) of the profile's list. */
-static struct err *take_range(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret, struct otlp_digest *digest_ret)
+static struct err *take_range(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret)
 {
 	const uint32_t *indices = (const uint32_t *)in->location_indices.data;
 	size_t listed = in->location_indices.len / sizeof(*indices);
@@ -366,15 +324,14 @@ static struct err *take_range(struct otlp_intake *in, const struct otlp_sample *
 		return err_new(ERR_FORMAT, "locations %" PRIu32 " to %" PRIu64 " of %zu", sample->locations_first,
 			(uint64_t)sample->locations_first + sample->locations, listed);
 	for (; depth < PROFILE_MAX_DEPTH && depth < sample->locations; depth++)
-		TRY(push_location(in, depth, indices[sample->locations_first + depth]));
-	digest_stack(in, depth, digest_ret);
+		in->stack[depth] = indices[sample->locations_first + depth];
+	TRY(take_locations(in, in->stack, depth));
 	return samples_batch_trace(in->batch, in->stack, depth, ret);
 }
 
-struct err *otlp_intake_trace(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret, struct otlp_digest *digest_ret)
+struct err *otlp_intake_trace(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret)
 {
-	return in->request->layout == OTLP_1_7 ? take_range(in, sample, ret, digest_ret)
-					       : take_stack(in, sample->stack, ret, digest_ret);
+	return in->request->layout == OTLP_1_7 ? take_range(in, sample, ret) : take_stack(in, sample->stack, ret);
 }
 
 struct err *otlp_intake_link(struct otlp_intake *in, uint32_t link, uint32_t *ret)

@@ -2,8 +2,8 @@
 /*
  * Profiles and samples into the batch.
  *
- * A profile is walked twice. The first walk checks everything, takes its stacks, labels and links
- * into the batch and makes the key by which a retry is known; the second adds the samples. So a
+ * A profile's samples are walked twice. The first walk checks everything, takes stacks, labels and links
+ * into the batch and makes the key by which a retry is known; the second adds what the first has staged. So a
  * profile with a fault adds nothing, and the key is there before the first sample.
  *
  * The key is the profile_id, else XXH3-128 over what the profile says, with every index replaced by
@@ -36,6 +36,7 @@ struct staged {
 	uint32_t trace, labels, link;
 	int32_t cpu;
 	enum shape shape;
+	struct wire_repeated values, times; /* in the message */
 };
 
 /* One profile between its walks. */
@@ -119,29 +120,51 @@ static struct err *take_types(struct otlp_intake *in, struct walk *walk)
 	return NULL;
 }
 
+/* Numbers on their way into the digest, some at a time. */
+struct gathered {
+	uint64_t items[32];
+	uint32_t count;
+};
+
+static struct err *flush_gathered(struct otlp_intake *in, struct gathered *gathered)
+{
+	size_t len = gathered->count * sizeof(*gathered->items);
+
+	gathered->count = 0;
+	return len ? add_to_digest(in, gathered->items, len) : NULL;
+}
+
+static inline struct err *gather(struct otlp_intake *in, struct gathered *gathered, uint64_t number)
+{
+	gathered->items[gathered->count++] = number;
+	return gathered->count == ARRAY_SIZE(gathered->items) ? flush_gathered(in, gathered) : NULL;
+}
+
 /* Reads values and timestamps of a sample once: how many, their sum, whether they are sound; feeds
  * the digest. */
 static struct err *survey(struct otlp_intake *in, const struct otlp_sample *sample,
 	uint32_t counts[2], uint64_t *sum_ret)
 {
 	struct wire_repeated values = sample->values, times = sample->timestamps;
+	struct gathered gathered;
 	uint64_t number;
 
 	*sum_ret = 0;
-	counts[0] = counts[1] = 0;
+	counts[0] = counts[1] = gathered.count = 0;
 	for (; wire_repeated_next(&values, &number); counts[0]++) {
 		if (number > INT64_MAX)
 			return err_new(
 				ERR_FORMAT, "value %" PRId64 " is negative", (int64_t)number);
 		if (__builtin_add_overflow(*sum_ret, number, sum_ret))
 			return err_new(ERR_FORMAT, "the sum of its values passes 64 bits");
-		TRY(add_to_digest(in, &number, sizeof(number)));
+		TRY(gather(in, &gathered, number));
 	}
 	for (; wire_repeated_next(&times, &number); counts[1]++)
-		TRY(add_to_digest(in, &number, sizeof(number)));
+		TRY(gather(in, &gathered, number));
 	if (wire_repeated_failed(&values) || wire_repeated_failed(&times))
 		return err_new(ERR_FORMAT, "its values or timestamps are malformed");
-	return add_to_digest(in, counts, 2 * sizeof(*counts));
+	TRY(gather(in, &gathered, (uint64_t)counts[0] << 32 | counts[1]));
+	return flush_gathered(in, &gathered);
 }
 
 static struct err *find_shape(
@@ -170,26 +193,30 @@ static struct err *find_shape(
 	return NULL;
 }
 
-static struct err *digest_link(struct otlp_intake *in, uint32_t link)
+/* What the key of a profile takes of a sample, beside its numbers. */
+struct sample_digest {
+	uint8_t frames[16], trace_id[16], span_id[8];
+	struct otlp_digest labels;
+};
+
+static void digest_link(const struct otlp_intake *in, uint32_t link, struct sample_digest *digest)
 {
 	struct wire_span trace_id = {0}, span_id = {0};
-	uint8_t both[24] = {0};
 
-	if (link != OTLP_NONE && otlp_link(in->request, link, &trace_id, &span_id)) {
-		if (trace_id.len)
-			memcpy(both, trace_id.bytes, 16);
-		if (span_id.len)
-			memcpy(both + 16, span_id.bytes, 8);
-	}
-	return add_to_digest(in, both, sizeof(both));
+	if (link == OTLP_NONE || !otlp_link(in->request, link, &trace_id, &span_id))
+		return;
+	if (trace_id.len)
+		memcpy(digest->trace_id, trace_id.bytes, sizeof(digest->trace_id));
+	if (span_id.len)
+		memcpy(digest->span_id, span_id.bytes, sizeof(digest->span_id));
 }
 
 static struct err *stage_sample(
 	struct otlp_intake *in, struct walk *walk, const struct otlp_sample *sample)
 {
-	struct staged staged = {.link = 0};
+	struct staged staged = {.values = sample->values, .times = sample->timestamps};
+	struct sample_digest digest = {0};
 	struct otlp_label_set set;
-	struct otlp_digest digest;
 	uint32_t counts[2];
 	uint64_t sum;
 
@@ -198,13 +225,14 @@ static struct err *stage_sample(
 	uint32_t parent =
 		in->profile_labels == SAMPLES_NONE ? in->resource_labels : in->profile_labels;
 
-	TRY(otlp_intake_trace(in, sample, &staged.trace, &digest));
-	TRY(add_to_digest(in, &digest, sizeof(digest)));
+	TRY(otlp_intake_trace(in, sample, &staged.trace));
 	TRY(otlp_intake_label_set(in, parent, sample->attributes, &set));
-	TRY(add_to_digest(in, set.digest, sizeof(set.digest)));
 	if (sample->link != OTLP_NONE)
 		TRY(otlp_intake_link(in, sample->link, &staged.link));
-	TRY(digest_link(in, sample->link));
+	samples_trace_hash(in->batch, staged.trace, digest.frames);
+	digest.labels = set.digest;
+	digest_link(in, sample->link, &digest);
+	TRY(add_to_digest(in, &digest, sizeof(digest)));
 	TRY(survey(in, sample, counts, &sum));
 	TRY(find_shape(walk, counts, sum, &staged.shape));
 	walk->has_time |= counts[1] > 0;
@@ -244,15 +272,18 @@ static struct err *stage_profile(struct otlp_intake *in, struct walk *walk)
 	TRY(otlp_intake_label_set(in, in->resource_labels, profile->attributes, &set));
 	in->profile_labels = set.labels;
 	in->digest.len = 0;
-	TRY(add_to_digest(in, in->resource_digest, sizeof(in->resource_digest)));
-	TRY(add_to_digest(in, set.digest, sizeof(set.digest)));
+	TRY(add_to_digest(in, &in->resource_digest, sizeof(in->resource_digest)));
+	TRY(add_to_digest(in, &set.digest, sizeof(set.digest)));
 	TRY(add_to_digest(in, numbers, sizeof(numbers)));
 	TRY(take_types(in, walk));
 	if (in->request->layout == OTLP_1_7)
 		TRY(take_location_indices(in, profile));
 	walk->has_time = profile->time_unix_nano > 0;
-	for (size_t i = 0; otlp_next_sample(in->request, &r, &sample); i++)
-		TRY(err_wrap(stage_sample(in, walk, &sample), "sample %zu", i));
+	for (size_t i = 0; otlp_next_sample(in->request, &r, &sample); i++) {
+		struct err *e = stage_sample(in, walk, &sample);
+		if (e)
+			return err_wrap(e, "sample %zu", i);
+	}
 	return r.failed ? err_new(ERR_FORMAT, "a sample is malformed") : NULL;
 }
 
@@ -276,10 +307,10 @@ static uint64_t time_of(
 	return walk->profile->time_unix_nano ? walk->profile->time_unix_nano : in->now_unix_nano;
 }
 
-static struct err *add_sample(struct otlp_intake *in, const struct walk *walk,
-	const struct otlp_sample *sample, const struct staged *staged)
+static struct err *add_sample(
+	struct otlp_intake *in, const struct walk *walk, const struct staged *staged)
 {
-	struct wire_repeated values = sample->values, times = sample->timestamps;
+	struct wire_repeated values = staged->values, times = staged->times;
 	struct samples_sample made = {.trace = staged->trace,
 		.labels = staged->labels,
 		.type = walk->types[0],
@@ -327,18 +358,20 @@ static bool make_key(struct otlp_intake *in, const struct walk *walk, uint8_t ke
 	return walk->has_time;
 }
 
-/* The second walk. */
+/* The second walk, over what is staged. */
 static struct err *add_profile(struct otlp_intake *in, const struct walk *walk)
 {
-	struct reader r = wire_reader(walk->profile->body, NULL);
 	const struct staged *staged = (const struct staged *)in->staged.data;
-	struct otlp_sample sample;
+	size_t count = in->staged.len / sizeof(*staged);
 	uint8_t key[16];
 
 	bool has_key = make_key(in, walk, key);
 	TRY(samples_batch_profile(in->batch, has_key ? key : NULL));
-	for (size_t i = 0; otlp_next_sample(in->request, &r, &sample); i++)
-		TRY(err_wrap(add_sample(in, walk, &sample, &staged[i]), "sample %zu", i));
+	for (size_t i = 0; i < count; i++) {
+		struct err *e = add_sample(in, walk, &staged[i]);
+		if (e)
+			return err_wrap(e, "sample %zu", i);
+	}
 	in->result->profiles++;
 	return NULL;
 }
@@ -399,14 +432,9 @@ static struct err *create_caches(struct otlp_intake *in)
 	in->mappings = calloc((size_t)tables[OTLP_MAPPINGS].count + 1, sizeof(*in->mappings));
 	in->locations = calloc((size_t)tables[OTLP_LOCATIONS].count + 1, sizeof(*in->locations));
 	in->stacks = calloc((size_t)tables[OTLP_STACKS].count + 1, sizeof(*in->stacks));
-	in->mapping_digests = calloc((size_t)tables[OTLP_MAPPINGS].count + 1, sizeof(*in->mapping_digests));
-	in->location_digests = calloc((size_t)tables[OTLP_LOCATIONS].count + 1, sizeof(*in->location_digests));
-	in->stack_digests = calloc((size_t)tables[OTLP_STACKS].count + 1, sizeof(*in->stack_digests));
 	in->links = calloc((size_t)tables[OTLP_LINKS].count + 1, sizeof(*in->links));
 	in->attributes = calloc((size_t)tables[OTLP_ATTRIBUTES].count + 1, sizeof(*in->attributes));
-	return in->mapping_digests && in->location_digests && in->stack_digests && in->mappings && in->locations && in->stacks && in->links && in->attributes
-		       ? NULL
-		       : err_nomem();
+	return in->mappings && in->locations && in->stacks && in->links && in->attributes ? NULL : err_nomem();
 }
 
 static void destroy(struct otlp_intake *in)
@@ -416,9 +444,6 @@ static void destroy(struct otlp_intake *in)
 	free(in->stacks);
 	free(in->links);
 	free(in->attributes);
-	free(in->mapping_digests);
-	free(in->location_digests);
-	free(in->stack_digests);
 	hmap_deinit(&in->set_index);
 	buf_deinit(&in->sets);
 	buf_deinit(&in->set_indices);

@@ -12,16 +12,22 @@
  */
 bool otlp_is_fault(const struct err *e);
 
+struct otlp_digest {
+	uint64_t halves[2];
+};
+
+/* What profile.frame.type says. */
+enum otlp_frame_type { OTLP_FRAME_UNSAID, OTLP_FRAME_UNKNOWN, OTLP_FRAME_NATIVE, OTLP_FRAME_KERNEL, OTLP_FRAME_INTERPRETED };
+
 /* An attribute of the dictionary, decoded once. */
 struct otlp_known_attribute {
 	bool known, is_label; /* is_label: it has a key and a value that a label can carry */
-	struct samples_label label;
+	bool is_cpu;          /* cpu.logical_number */
+	enum otlp_frame_type frame_type;
 	enum otlp_value_kind kind;
 	int64_t number; /* of INT */
-};
-
-struct otlp_digest {
-	uint8_t bytes[16];
+	struct samples_label label;
+	struct otlp_digest digest; /* of the label */
 };
 
 /* A set of labels that was asked for: the batch's number, and what it comes to. Found again by its
@@ -31,7 +37,7 @@ struct otlp_label_set {
 	uint32_t first, count; /* in otlp_intake.set_indices */
 	uint32_t labels;       /* of the batch */
 	int32_t cpu;
-	uint8_t digest[16];
+	struct otlp_digest digest;
 };
 
 /*
@@ -45,8 +51,6 @@ struct otlp_intake {
 	uint64_t now_unix_nano;
 	uint32_t *mappings, *locations, *stacks, *links;
 	struct otlp_known_attribute *attributes;
-	/* what they are, as 16 bytes, for the key of a profile */
-	struct otlp_digest *mapping_digests, *location_digests, *stack_digests;
 
 	struct hmap set_index;  /* hash of parent and indices -> number in sets */
 	struct buf sets;        /* struct otlp_label_set */
@@ -56,11 +60,10 @@ struct otlp_intake {
 	struct wire_span resource;
 	bool has_resource;
 	uint32_t resource_labels;
-	uint8_t resource_digest[16];
+	struct otlp_digest resource_digest;
 
 	/* the profile at hand */
 	uint32_t profile_labels; /* SAMPLES_NONE: the resource's */
-	uint8_t profile_digest[16];
 	struct buf location_indices; /* uint32_t: 1.7 */
 	struct buf staged;           /* of otlp_intake.c */
 	struct buf digest;           /* what the key is made of */
@@ -72,7 +75,6 @@ struct otlp_intake {
 	const uint8_t *sender_resource, *sender_scope;
 	uint32_t sender;
 	uint32_t stack[PROFILE_MAX_DEPTH];
-	struct otlp_digest stack_of_digests[PROFILE_MAX_DEPTH]; /* of the locations in stack */
 	struct otlp_intake_result *result;
 };
 
@@ -90,9 +92,10 @@ struct err *otlp_intake_resource(struct otlp_intake *in, struct wire_span resour
 struct err *otlp_intake_label_set(struct otlp_intake *in, uint32_t parent,
 	struct wire_repeated indices, struct otlp_label_set *ret) MUST_USE;
 
-/** The batch's trace of a sample (by its stack, or in 1.7 by its range of in->location_indices), and what its frames are, as 16 bytes. */
-struct err *otlp_intake_trace(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret,
-	struct otlp_digest *digest_ret) MUST_USE;
+/** What the value of profile.frame.type means. */
+enum otlp_frame_type otlp_intake_frame_type(struct samples_text value);
+/** The batch's trace of a sample: by its stack, or in 1.7 by its range of in->location_indices. */
+struct err *otlp_intake_trace(struct otlp_intake *in, const struct otlp_sample *sample, uint32_t *ret) MUST_USE;
 struct err *otlp_intake_link(struct otlp_intake *in, uint32_t link, uint32_t *ret) MUST_USE;
 
 /** Counts a profile's samples for whoever sent it. */

@@ -77,6 +77,37 @@ struct err *otlp_intake_label(struct otlp_intake *in, const struct otlp_attribut
 	}
 }
 
+static void sum_digest(struct otlp_digest *sum, const struct otlp_digest *digest)
+{
+	sum->halves[0] += digest->halves[0];
+	sum->halves[1] += digest->halves[1];
+}
+
+/* Adds the digest of one label to that of its set. */
+static struct err *add_digest(
+	struct otlp_intake *in, const struct samples_label *label, struct otlp_digest *sum)
+{
+	struct otlp_digest digest;
+	uint8_t bytes[16];
+	uint64_t lens[2] = {label->key.len, label->value.len};
+
+	in->scratch.len = 0;
+	TRY(buf_append(&in->scratch, lens, sizeof(lens)));
+	TRY(buf_append(&in->scratch, label->key.bytes, label->key.len));
+	if (label->value.len)
+		TRY(buf_append(&in->scratch, label->value.bytes, label->value.len));
+	digest_xxh3_128(in->scratch.data, in->scratch.len, bytes);
+	memcpy(&digest, bytes, sizeof(digest));
+	sum_digest(sum, &digest);
+	return NULL;
+}
+
+static bool key_is(const struct otlp_known_attribute *attribute, const char *word)
+{
+	return attribute->label.key.len == strlen(word) &&
+	       memcmp(attribute->label.key.bytes, word, attribute->label.key.len) == 0;
+}
+
 struct err *otlp_intake_attribute(
 	struct otlp_intake *in, uint64_t index, const struct otlp_known_attribute **ret)
 {
@@ -93,30 +124,14 @@ struct err *otlp_intake_attribute(
 		TRY(otlp_intake_label(in, &attribute, &known->label, &known->is_label));
 		known->kind = attribute.kind;
 		known->number = attribute.number;
+		known->is_cpu = attribute.kind == OTLP_VALUE_INT && key_is(known, SAMPLES_LABEL_CPU);
+		if (known->is_label && key_is(known, "profile.frame.type"))
+			known->frame_type = otlp_intake_frame_type(known->label.value);
+		if (known->is_label)
+			TRY(add_digest(in, &known->label, &known->digest));
 		known->known = true;
 	}
 	*ret = known;
-	return NULL;
-}
-
-/* Adds the digest of one label to that of its set. */
-static struct err *add_digest(
-	struct otlp_intake *in, const struct samples_label *label, uint8_t sum[16])
-{
-	uint8_t digest[16];
-	uint64_t lens[2] = {label->key.len, label->value.len}, a[2], b[2];
-
-	in->scratch.len = 0;
-	TRY(buf_append(&in->scratch, lens, sizeof(lens)));
-	TRY(buf_append(&in->scratch, label->key.bytes, label->key.len));
-	if (label->value.len)
-		TRY(buf_append(&in->scratch, label->value.bytes, label->value.len));
-	digest_xxh3_128(in->scratch.data, in->scratch.len, digest);
-	memcpy(a, sum, 16);
-	memcpy(b, digest, 16);
-	a[0] += b[0];
-	a[1] += b[1];
-	memcpy(sum, a, 16);
 	return NULL;
 }
 
@@ -132,7 +147,7 @@ struct err *otlp_intake_resource(struct otlp_intake *in, struct wire_span resour
 		in->resource.len == resource.len)
 		return NULL;
 	in->has_resource = false;
-	memset(in->resource_digest, 0, sizeof(in->resource_digest));
+	in->resource_digest = (struct otlp_digest){0};
 	while (otlp_next_resource_attribute(in->request, &r, &attribute)) {
 		if (count == ARRAY_SIZE(labels)) {
 			in->result->dropped_labels++;
@@ -141,7 +156,7 @@ struct err *otlp_intake_resource(struct otlp_intake *in, struct wire_span resour
 		TRY(otlp_intake_label(in, &attribute, &labels[count], &is_label));
 		if (!is_label)
 			continue;
-		TRY(add_digest(in, &labels[count], in->resource_digest));
+		TRY(add_digest(in, &labels[count], &in->resource_digest));
 		count++;
 	}
 	if (r.failed)
@@ -155,10 +170,7 @@ struct err *otlp_intake_resource(struct otlp_intake *in, struct wire_span resour
 /* CPUs are members of a sample, not labels. */
 static bool take_cpu(const struct otlp_known_attribute *attribute, int32_t *cpu)
 {
-	static const char key[] = SAMPLES_LABEL_CPU;
-
-	if (attribute->kind != OTLP_VALUE_INT || attribute->label.key.len != sizeof(key) - 1 ||
-		memcmp(attribute->label.key.bytes, key, sizeof(key) - 1) != 0)
+	if (!attribute->is_cpu)
 		return false;
 	if (attribute->number >= 0 && attribute->number <= SAMPLES_CPU_MAX)
 		*cpu = (int32_t)attribute->number;
@@ -178,7 +190,7 @@ static struct err *make_set(struct otlp_intake *in, uint32_t parent, const uint3
 		TRY(otlp_intake_attribute(in, indices[i], &attribute));
 		if (!attribute->is_label)
 			continue;
-		TRY(add_digest(in, &attribute->label, ret->digest));
+		sum_digest(&ret->digest, &attribute->digest);
 		if (!take_cpu(attribute, &ret->cpu))
 			labels[label_count++] = attribute->label;
 	}

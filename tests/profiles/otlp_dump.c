@@ -81,7 +81,7 @@ static void put_location(const struct otlp_request *request, uint64_t index)
 		(void)fprintf(out, "\n");
 		put_attributes(request, "mapping attribute", mapping.attributes);
 	}
-	struct reader lines = wire_reader(location.body, NULL);
+	struct reader lines = wire_reader(location.lines, NULL);
 
 	while (otlp_next_line(&lines, &line)) {
 		(void)fprintf(out, "line %" PRId64 ":%" PRId64, line.line, line.column);
