@@ -38,6 +38,7 @@ struct upload_file {
 	struct build_id build_id; /* len 0: none */
 	bool has_dwarf;
 	bool has_symtab;
+	bool is_bare;		  /* a kernel image without ELF headers: it cannot be read further */
 	uint64_t device, inode; /* so that one file under two names is sent once */
 	bool is_taken;		/* plan: a debug file that a unit has already */
 };

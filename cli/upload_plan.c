@@ -6,12 +6,14 @@
  *
  * What an ELF file is, is told by its sections, as gdb does: code with bytes makes an executable (or shared object, or
  * kernel module); sections of code without bytes, beside DWARF or ELF symbols, make a debug file. Object files (.o) and core
- * dumps are neither: nothing runs under their file IDs.
+ * dumps are neither: nothing runs under their file IDs. Kernels and modules may lie packed (vmlinuz, .ko.xz); in folders they are
+ * told by their names first, so that not every compressed file is unpacked.
  */
 #include "cli/upload.h"
 
 #include "cli/cli.h"
 #include "symbolizer/build/debug_file.h"
+#include "symbolizer/build/kernel.h"
 
 #include <dirent.h>
 #include <elf.h>
@@ -23,6 +25,7 @@
 #include <unistd.h>
 
 static const char package_magic[] = "!<arch>\ndebian-binary";
+enum { HEAD_BYTES = 1024 }; /* enough for kernel_image_detect */
 
 enum kind { KIND_OTHER, KIND_EXECUTABLE, KIND_DEBUG, KIND_PACKAGE };
 
@@ -55,7 +58,7 @@ static struct upload_file *add_file(struct upload_plan *plan)
 }
 
 /* The first bytes tell, so that a folder of other things is passed over without mapping all of it. */
-static struct err *read_magic(const char *path, char magic[32], struct stat *status_ret)
+static struct err *read_head(const char *path, char head[HEAD_BYTES], struct stat *status_ret)
 {
 	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
@@ -63,8 +66,8 @@ static struct err *read_magic(const char *path, char magic[32], struct stat *sta
 		return err_os(errno, "open %s", path);
 	if (fstat(fd, status_ret) != 0)
 		return err_os(errno, "stat %s", path);
-	memset(magic, 0, 32);
-	if (S_ISREG(status_ret->st_mode) && pread(fd, magic, 32, 0) < 0)
+	memset(head, 0, HEAD_BYTES);
+	if (S_ISREG(status_ret->st_mode) && pread(fd, head, HEAD_BYTES, 0) < 0)
 		return err_os(errno, "read %s", path);
 	return NULL;
 }
@@ -81,7 +84,7 @@ static enum kind kind_of(const struct elffile *elf)
 	bool has_code = false, has_empty_code = false;
 	uint16_t type = elffile_type(elf);
 
-	if (type == ET_REL && !elffile_find(elf, ".gnu.linkonce.this_module"))
+	if (type == ET_REL && kernel_kind(elf) != KERNEL_MODULE)
 		return KIND_OTHER;
 	if (type != ET_EXEC && type != ET_DYN && type != ET_REL)
 		return KIND_OTHER;
@@ -101,17 +104,36 @@ static enum kind kind_of(const struct elffile *elf)
 	return has_empty_code && (has_section(elf, ".debug_info") || has_section(elf, ".symtab")) ? KIND_DEBUG : KIND_OTHER;
 }
 
+/* By the kernel's ID, whoever asks for it: that of a packed file is nobody's. */
+static struct err *describe_packed(const char *path, const struct elf_mapping *mapping, struct upload_file *file, enum kind *kind_ret)
+{
+	file->is_bare = !mapping->elf;
+	file->build_id = file->is_bare ? mapping->packed.build_id : *elffile_build_id(mapping->elf);
+	if ((!file->is_bare && kernel_kind(mapping->elf) == KERNEL_NONE) || file->build_id.len == 0)
+		return err_new(ERR_UNSUPPORTED, "%s: packed, and neither a Linux kernel nor a module with a build ID: unpack it", path);
+	*kind_ret = file->is_bare ? KIND_EXECUTABLE : kind_of(mapping->elf);
+	file->role = *kind_ret == KIND_DEBUG ? UPLOAD_DEBUG : UPLOAD_EXECUTABLE;
+	file->has_file_id = *kind_ret == KIND_EXECUTABLE;
+	if (file->has_file_id)
+		file->file_id = fileid_from_kernel_build_id(file->build_id.bytes, file->build_id.len);
+	return NULL;
+}
+
 static struct err *describe_elf(const char *path, struct upload_file *file, enum kind *kind_ret)
 {
 	CLEANUP(elf_mapping_deinit) struct elf_mapping mapping = {0};
 
-	TRY(elf_mapping_open(path, &mapping));
+	TRY(elf_mapping_open_any(path, &mapping));
+	if (mapping.is_packed)
+		TRY(describe_packed(path, &mapping, file, kind_ret));
+	if (!mapping.elf)
+		return NULL;
 	*kind_ret = kind_of(mapping.elf);
 	file->build_id = *elffile_build_id(mapping.elf);
 	file->has_dwarf = has_section(mapping.elf, ".debug_info");
 	file->has_symtab = has_section(mapping.elf, ".symtab") || has_section(mapping.elf, ".gopclntab");
 	file->role = *kind_ret == KIND_DEBUG ? UPLOAD_DEBUG : UPLOAD_EXECUTABLE;
-	if (*kind_ret != KIND_EXECUTABLE)
+	if (*kind_ret != KIND_EXECUTABLE || mapping.is_packed)
 		return NULL;
 	file->has_file_id = true;
 	return err_wrap(fileid_from_memory(mapping.bytes, mapping.len, &file->file_id), "%s", path);
@@ -158,16 +180,17 @@ static struct err *commit_file(struct upload_plan *plan)
 	return NULL;
 }
 
-/* *kind_ret KIND_OTHER: nothing was added. */
-static struct err *plan_file(struct upload_plan *plan, const char *path, enum kind *kind_ret)
+/* @p named: by the user, not found in a folder. *kind_ret KIND_OTHER: nothing was added. */
+static struct err *plan_file(struct upload_plan *plan, const char *path, bool named, enum kind *kind_ret)
 {
-	char magic[32];
+	char head[HEAD_BYTES];
 	struct stat status;
 
 	*kind_ret = KIND_OTHER;
-	TRY(read_magic(path, magic, &status));
-	bool is_package = memcmp(magic, package_magic, sizeof(package_magic) - 1) == 0;
-	bool is_elf = memcmp(magic, ELFMAG, SELFMAG) == 0;
+	TRY(read_head(path, head, &status));
+	bool is_package = memcmp(head, package_magic, sizeof(package_magic) - 1) == 0;
+	bool is_elf = memcmp(head, ELFMAG, SELFMAG) == 0;
+	is_elf |= (named || kernel_image_is_named(path)) && kernel_image_detect(head, HEAD_BYTES) != KERNEL_IMAGE_NONE;
 	if (!S_ISREG(status.st_mode) || (!is_package && !is_elf))
 		return NULL;
 	struct upload_file *file = add_file(plan);
@@ -203,7 +226,7 @@ static struct err *plan_member(struct upload_plan *plan, const char *path, unsig
 		return err_os(errno, "stat %s", path);
 	if (S_ISDIR(status.st_mode))
 		return plan_folder(plan, path, depth + 1);
-	struct err *e = S_ISREG(status.st_mode) ? plan_file(plan, path, &kind) : NULL;
+	struct err *e = S_ISREG(status.st_mode) ? plan_file(plan, path, false, &kind) : NULL;
 	if (e && err_code(e) != ERR_NOMEM) {
 		fprintf(stderr, "upload-symbols: %s\n", err_message(e));
 		err_free(e);
@@ -261,9 +284,9 @@ static struct err *plan_path(struct upload_plan *plan, const char *path)
 		return err_os(errno, "stat %s", path);
 	if (S_ISDIR(status.st_mode))
 		return plan_folder(plan, path, 1);
-	TRY(plan_file(plan, path, &kind));
+	TRY(plan_file(plan, path, true, &kind));
 	if (kind == KIND_OTHER)
-		return err_new(ERR_INVALID, "%s: neither an ELF program, a debug file, a .deb nor a folder", path);
+		return err_new(ERR_INVALID, "%s: neither an ELF program, a debug file, a kernel, a .deb nor a folder", path);
 	return NULL;
 }
 
@@ -324,7 +347,7 @@ static struct err *choose_debug(struct upload_plan *ordered, struct upload_plan 
 	bool has_outside;
 
 	*ret = NULL;
-	if (executable->has_dwarf && !debug_path)
+	if ((executable->has_dwarf && !debug_path) || executable->is_bare)
 		return NULL;
 	if (!debug_path)
 		*ret = find_planned_debug(found, &executable->build_id);

@@ -278,11 +278,7 @@ static struct err *add_member(struct package *package, struct archive_entry *ent
 /* By name and first bytes: a package has other compressed files, too. */
 static bool is_packed_kernel(const char *path, const uint8_t *block, size_t len)
 {
-	const char *slash = path ? strrchr(path, '/') : NULL;
-	const char *base = slash ? slash + 1 : path;
-	bool called = base && (strstr(base, ".ko.") || strncmp(base, "vmlinu", 6) == 0 || strncmp(base, "Image", 5) == 0);
-
-	return called && kernel_image_detect(block, len) != KERNEL_IMAGE_NONE;
+	return path && kernel_image_is_named(path) && kernel_image_detect(block, len) != KERNEL_IMAGE_NONE;
 }
 
 /* An ELF member or packed kernel goes to the scratch file, anything else is read and forgotten: its bytes count. */

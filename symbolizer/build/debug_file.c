@@ -13,6 +13,7 @@
 #include "symbolizer/build/debug_file.h"
 
 #include "base/digest.h"
+#include "symbolizer/build/kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -69,14 +70,12 @@ static struct err *unpack(struct elf_mapping *mapping)
 	TRY(kernel_image_unpack(mapping->bytes, mapping->len, mapping->path, KERNEL_IMAGE_BYTES_MAX, &mapping->packed));
 	unmap(mapping);
 	mapping->is_packed = true;
-	if (mapping->packed.elf.len == 0)
-		return err_new(ERR_UNSUPPORTED, "%s: a bare kernel image, without symbols or ELF headers: use its vmlinux", mapping->path);
-	mapping->bytes = mapping->packed.elf.data;
+	mapping->bytes = mapping->packed.elf.data; /* NULL: a bare image */
 	mapping->len = mapping->packed.elf.len;
 	return NULL;
 }
 
-struct err *elf_mapping_open(const char *path, struct elf_mapping *ret)
+struct err *elf_mapping_open_any(const char *path, struct elf_mapping *ret)
 {
 	struct elf_mapping mapping CLEANUP(elf_mapping_deinit) = {0};
 
@@ -86,7 +85,20 @@ struct err *elf_mapping_open(const char *path, struct elf_mapping *ret)
 	TRY(map_file(path, &mapping));
 	if (kernel_image_detect(mapping.bytes, mapping.len) != KERNEL_IMAGE_NONE)
 		TRY(unpack(&mapping));
-	TRY(elffile_open(mapping.bytes, mapping.len, path, NULL, &mapping.elf));
+	if (mapping.bytes)
+		TRY(elffile_open(mapping.bytes, mapping.len, path, NULL, &mapping.elf));
+	*ret = mapping;
+	mapping = (struct elf_mapping){0};
+	return NULL;
+}
+
+struct err *elf_mapping_open(const char *path, struct elf_mapping *ret)
+{
+	struct elf_mapping mapping CLEANUP(elf_mapping_deinit) = {0};
+
+	TRY(elf_mapping_open_any(path, &mapping));
+	if (!mapping.elf)
+		return err_new(ERR_UNSUPPORTED, "%s: a bare kernel image, without symbols or ELF headers: use its vmlinux", path);
 	*ret = mapping;
 	mapping = (struct elf_mapping){0};
 	return NULL;
@@ -131,7 +143,7 @@ static struct err *check_candidate(const struct search *search, const struct elf
 	const struct build_id *id = elffile_build_id(candidate->elf);
 	const bool comparable = search->build_id.len > 0 && id->len > 0;
 
-	if (comparable && !build_id_equal(&search->build_id, id))
+	if ((comparable && !build_id_equal(&search->build_id, id)) || (!comparable && kernel_kind(search->binary->elf) != KERNEL_NONE))
 		return build_id_mismatch(search, candidate, id);
 	if (elffile_machine(candidate->elf) != elffile_machine(search->binary->elf))
 		return err_new(ERR_MISMATCH, "%s: ELF machine %u, but that of %s is %u", candidate->path,
@@ -249,6 +261,20 @@ static bool try_link(struct search *search)
 	if (has_given && try_link_in(search, given))
 		return true;
 	return has_real && (!has_given || strcmp(given, real) != 0) && try_link_in(search, real);
+}
+
+/* Kernels have neither .build-id links nor .gnu_debuglink in many distributions: their debug files stand at paths of their own. */
+static bool try_kernel(struct search *search)
+{
+	char path[PATH_MAX], given[PATH_MAX];
+
+	if (search->build_id.len == 0 || kernel_kind(search->binary->elf) == KERNEL_NONE || !absolute_path(search->binary->path, given))
+		return false;
+	for (size_t i = 0; i < search->dir_count; i++)
+		for (unsigned n = 0; kernel_debug_path(search->dirs[i], given, n, path); n++)
+			if (try_path(search, path, false))
+				return true;
+	return false;
 }
 
 /* ---- supplements ---- */
@@ -456,7 +482,7 @@ struct err *debug_file_find(const struct elf_mapping *binary, const struct debug
 		search.binary_stat = (struct stat){0};
 	if (options && options->debug_file)
 		search.problem = find_named(&search, options->debug_file);
-	else if (try_build_id(&search) || try_link(&search)) {
+	else if (try_build_id(&search) || try_link(&search) || try_kernel(&search)) {
 		err_free(search.problem);
 		search.problem = NULL;
 	}

@@ -5,6 +5,7 @@
  *     <dir of the binary>/<link>              .gnu_debuglink, its CRC checked
  *     <dir of the binary>/.debug/<link>
  *     <debug dir>/<dir of the binary>/<link>
+ *     <debug dir>/boot/vmlinux-<release>, ..  for Linux kernels and modules (kernel_debug_path), the build ID checked
  * and what goes with it: the supplement (dwz), the .dwp or .dwo files (split DWARF).
  * This opens paths: programs at a prompt use it, the sandboxed worker does not.
  */
@@ -34,6 +35,8 @@ struct elf_mapping {
  *         Any thread.
  */
 struct err *elf_mapping_open(const char *path, struct elf_mapping *ret) MUST_USE;
+/** The same, but a bare kernel image is no error: `bytes` and `elf` are NULL, and `packed` says what is known of it. */
+struct err *elf_mapping_open_any(const char *path, struct elf_mapping *ret) MUST_USE;
 /** For CLEANUP too. */
 void elf_mapping_deinit(struct elf_mapping *mapping);
 

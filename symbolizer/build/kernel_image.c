@@ -70,6 +70,13 @@ enum kernel_image_form kernel_image_detect(const void *data, size_t len)
 	return codec_detect(bytes, len) == CODEC_NONE ? KERNEL_IMAGE_NONE : KERNEL_IMAGE_STREAM;
 }
 
+bool kernel_image_is_named(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+
+	return strstr(base, ".ko.") || strncmp(base, "vmlinu", 6) == 0 || strncmp(base, "Image", 5) == 0;
+}
+
 /* ---- Bare images ---- */
 
 /* Where an ELF file that begins at @p at ends by its own header: the section headers come last. 0: it is none. */

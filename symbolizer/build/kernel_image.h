@@ -29,6 +29,9 @@ enum kernel_image_form {
 /** By its first bytes: 1 KiB of the file is enough. Any compressed file is a KERNEL_IMAGE_STREAM. Any thread. */
 enum kernel_image_form kernel_image_detect(const void *bytes, size_t len);
 
+/** Whether a path is called as kernels and modules are, packed ones too: other compressed files need not be looked into. Any thread. */
+bool kernel_image_is_named(const char *path);
+
 struct kernel_image {
 	struct buf elf; /* the ELF file that was inside; empty: there was a bare image, and what follows is all that is known of it */
 	uint16_t elf_machine;

@@ -258,7 +258,7 @@ class Upload(ProgramTest):
         self.assertIn("2 other files passed over", result.stdout)
 
     def test_a_path_that_is_nothing_of_ours_is_refused(self):
-        self.upload(self.sample + ".cc", status=1, stderr="sample.cc: neither an ELF program, a debug file, a .deb nor a folder")
+        self.upload(self.sample + ".cc", status=1, stderr="sample.cc: neither an ELF program, a debug file, a kernel, a .deb nor a folder")
         self.upload("/nonexistent", status=1, stderr="stat /nonexistent: No such file or directory")
         os.mkdir(self.path("empty"))
         result = run(UPLOAD, "--url", self.server.url(), self.path("empty"))
