@@ -330,6 +330,15 @@ static struct err *finish_job(struct finish *finish, const struct store_job *job
 	return NULL;
 }
 
+/* A packed kernel is announced by the ID that profilers make of its build ID; the build ID is compared when it has been unpacked. */
+static bool is_announced(const struct store_upload *upload, const struct fileid *file_id)
+{
+	struct fileid kernel = fileid_from_kernel_build_id(upload->build_id.bytes, upload->build_id.len);
+
+	return upload->role != STORE_ROLE_RUNTIME || !upload->has_file_id || fileid_equal(&upload->file_id, file_id) ||
+	       (upload->build_id.len > 0 && fileid_equal(&upload->file_id, &kernel));
+}
+
 /* Compresses the upload and compares it with what was announced. ERR_MISMATCH drops the session. */
 static struct err *keep_upload(struct session *session, struct blob_keep *keep, struct fileid *file_id)
 {
@@ -349,7 +358,7 @@ static struct err *keep_upload(struct session *session, struct blob_keep *keep, 
 	TRY(blob_compress(store, fd, upload->size, keep));
 	struct err *e = fileid_from_fd(fd, file_id);
 	bool fits = memcmp(&keep->record.blob.sha256, &upload->sha256, sizeof(upload->sha256)) == 0;
-	bool same = upload->role != STORE_ROLE_RUNTIME || !upload->has_file_id || fileid_equal(&upload->file_id, file_id);
+	bool same = is_announced(upload, file_id);
 	if (!e && !fits)
 		e = err_new(ERR_MISMATCH, "%s: the bytes that arrived do not have the SHA-256 that was announced", upload->name);
 	else if (!e && !same)

@@ -178,6 +178,26 @@ Test(store_upload_finish, compares_the_file_id_of_a_runtime_file, .init = setup,
 	cr_assert_eq(n, 1, "the job is found by the file ID");
 }
 
+/* Of a packed kernel, which profilers know by its build ID. */
+Test(store_upload_finish, takes_a_kernels_id_for_the_announced_build_id_only, .init = setup, .fini = teardown)
+{
+	CLEANUP(freep) uint8_t *bytes = table_bytes(1, 1000);
+	struct store_upload upload = {.tenant = 1, .role = STORE_ROLE_RUNTIME, .name = "vmlinuz", .size = 1000, .has_file_id = true};
+	uint64_t offset, id;
+
+	MUST(sha256_of(bytes, 1000, &upload.sha256));
+	upload.file_id = fileid_from_kernel_build_id(build_id_of(5).bytes, 20);
+	for (unsigned i = 0; i < 2; i++) {
+		upload.build_id = build_id_of(i == 0 ? 6 : 5);
+		MUST(store_upload_create(store, &upload, &upload));
+		MUST(store_upload_chunk(store, upload.id, 0, bytes, 1000, &offset));
+		if (i == 0)
+			assert_fails(store_upload_finish(store, upload.id, &elf_job, &id), ERR_MISMATCH, "file ID");
+		else
+			MUST(store_upload_finish(store, upload.id, &elf_job, &id));
+	}
+}
+
 Test(store_upload_expire, drops_the_stale_ones_only, .init = setup, .fini = teardown)
 {
 	uint8_t bytes[100] = {1};
