@@ -91,7 +91,8 @@ static void set_machine(struct container *c, struct span name, const char *runti
 
 	for (size_t i = 0; i < name.len && len < sizeof(plain); i++) {
 		bool is_escape = name.len - i >= 4 && name.at[i] == '\\' && name.at[i + 1] == 'x' && is_hex(name.at[i + 2]) && is_hex(name.at[i + 3]);
-		plain[len++] = is_escape ? (char)(hex_digit(name.at[i + 2]) << 4 | hex_digit(name.at[i + 3])) : name.at[i];
+		int escaped = is_escape ? hex_digit(name.at[i + 2]) * 16 + hex_digit(name.at[i + 3]) : 0;
+		plain[len++] = is_escape ? (char)(uint8_t)escaped : name.at[i];
 		i += is_escape ? 3 : 0;
 	}
 	if (len > 0)
@@ -102,6 +103,7 @@ static void set_machine(struct container *c, struct span name, const char *runti
 static bool take_pod_uid(struct container *c, struct span uid)
 {
 	static const size_t dashes[] = {8, 13, 18, 23};
+	char plain[CONTAINER_POD_UID_LEN];
 
 	if (uid.len == 32 && all_hex(uid)) {
 		copy(c->pod_uid, CONTAINER_POD_UID_LEN, uid);
@@ -114,9 +116,9 @@ static bool take_pod_uid(struct container *c, struct span uid)
 		next += dash;
 		if (dash ? uid.at[i] != '-' && uid.at[i] != '_' : !is_hex(uid.at[i]))
 			return false;
-		c->pod_uid[i] = dash ? '-' : uid.at[i];
+		plain[i] = dash ? '-' : uid.at[i];
 	}
-	c->pod_uid[uid.len] = 0;
+	copy(c->pod_uid, CONTAINER_POD_UID_LEN, (struct span){plain, sizeof(plain)});
 	return true;
 }
 

@@ -592,7 +592,7 @@ static void wait_a_little(void)
 
 struct err *reporter_finish(struct reporter *r, uint64_t timeout_ms)
 {
-	uint64_t begun = now_ms_of_clock(), failures = r->counters.failures, left = 0;
+	uint64_t begun = now_ms_of_clock(), failures = r->counters.failures, dropped = r->counters.dropped_queue + r->counters.dropped_spool;
 
 	TRY(reporter_flush(r, begun));
 	while (r->queue.count > 0 && now_ms_of_clock() - begun < timeout_ms) {
@@ -607,16 +607,13 @@ struct err *reporter_finish(struct reporter *r, uint64_t timeout_ms)
 		net_grpc_client_half_close(r->call);
 		err_free(net_grpc_client_run(r->client, 0));
 	}
-	for (struct report *report = queue_pop(&r->queue); report; report = queue_pop(&r->queue)) {
-		left += report->count;
+	for (struct report *report = queue_pop(&r->queue); report; report = queue_pop(&r->queue))
 		TRY(put_away(r, report));
-	}
+	uint64_t lost = r->counters.dropped_queue + r->counters.dropped_spool - dropped;
 	if (r->recorder)
 		TRY(agent_record_close(&r->record));
-	if (left == 0)
-		return NULL;
-	return err_new(ERR_PEER, "%llu samples were not acknowledged%s: %s", (unsigned long long)left,
-		r->spool ? " and wait in the spool" : " and are lost", r->failure[0] ? r->failure : "no answer in time");
+	return lost == 0 ? NULL
+			 : err_new(ERR_PEER, "%llu samples are lost: %s", (unsigned long long)lost, r->failure[0] ? r->failure : "no answer in time");
 }
 
 void reporter_counters(const struct reporter *r, struct reporter_counters *ret)

@@ -60,7 +60,7 @@ struct err *reporter_turn(struct reporter *reporter, uint64_t now_ms) MUST_USE;
 struct err *reporter_status(struct reporter *reporter, const struct agent_status *status, const struct agent_loss *losses, size_t count) MUST_USE;
 /**
  * The end: sends what there is and waits at most @p timeout_ms for its acknowledgement; the rest goes to the spool.
- * @return NULL; ERR_PEER: samples are left, and are lost or in the spool, with the last failure's words
+ * @return NULL; ERR_PEER: samples are lost, with the last failure's words
  */
 struct err *reporter_finish(struct reporter *reporter, uint64_t timeout_ms) MUST_USE;
 void reporter_counters(const struct reporter *reporter, struct reporter_counters *ret);

@@ -186,12 +186,12 @@ static void log_counters(const struct agent *agent)
 		return;
 	reporter_counters(agent->reporter, &reporter);
 	log_info("collector", "connected=%s samples=%" PRIu64 " reports=%" PRIu64 " acknowledged=%" PRIu64 " connects=%" PRIu64 " failures=%" PRIu64
-			      " queue_bytes=%" PRIu64 " spool_bytes=%" PRIu64,
+			      " spool_bytes=%" PRIu64 " lost_queue=%" PRIu64 " lost_spool=%" PRIu64 " refused=%" PRIu64,
 		reporter.is_connected ? "yes" : "no", reporter.samples, reporter.reports, reporter.acknowledged_reports, reporter.connects,
-		reporter.failures, reporter.queue_bytes, reporter.spool_bytes);
+		reporter.failures, reporter.spool_bytes, reporter.dropped_queue, reporter.dropped_spool, reporter.refused);
 }
 
-enum { LOSSES_MAX = SAMPLE_COUNTERS + 8 };
+enum { LOSSES_MAX = 8 };
 
 static void add_loss(struct agent_loss *losses, size_t *count, const char *reason, uint64_t samples)
 {
@@ -199,8 +199,8 @@ static void add_loss(struct agent_loss *losses, size_t *count, const char *reaso
 		losses[(*count)++] = (struct agent_loss){{(const uint8_t *)reason, strlen(reason)}, samples};
 }
 
-/* Samples that are lost, and stacks that are cut. */
-static size_t gather_losses(const struct agent *agent, const struct reporter_counters *reporter, const uint64_t counters[SAMPLE_COUNTERS],
+/* Samples that are lost. Stacks that are not whole are in the log (log_counters). */
+static size_t gather_losses(const struct reporter_counters *reporter, const uint64_t counters[SAMPLE_COUNTERS],
 	struct agent_loss losses[LOSSES_MAX])
 {
 	size_t count = 0;
@@ -211,10 +211,6 @@ static size_t gather_losses(const struct agent *agent, const struct reporter_cou
 	add_loss(losses, &count, "refused", reporter->refused);
 	add_loss(losses, &count, "clock_ahead", reporter->rejected_future);
 	add_loss(losses, &count, "too_old", reporter->rejected_old);
-	add_loss(losses, &count, "not_asked_for", agent->filtered);
-	for (unsigned i = 0; i < UNWIND_ENDS; i++)
-		if (i != UNWIND_END_COMPLETE)
-			add_loss(losses, &count, sampler_counter_name(i), counters[i]);
 	return count;
 }
 
@@ -232,7 +228,7 @@ static struct err *send_status(struct agent *agent)
 	status.samples = counters[SAMPLE_COUNT_TAKEN];
 	status.queued_bytes = reporter.queue_bytes;
 	status.spooled_bytes = reporter.spool_bytes;
-	return reporter_status(agent->reporter, &status, losses, gather_losses(agent, &reporter, counters, losses));
+	return reporter_status(agent->reporter, &status, losses, gather_losses(&reporter, counters, losses));
 }
 
 /** Tells once when the collector goes away and why, and at most every status interval why it stays away. */
