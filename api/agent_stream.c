@@ -255,6 +255,8 @@ static void on_executable(void *context, const struct agent_executable *executab
 	file->build_id.len = (uint8_t)executable->build_id.len;
 	if (executable->build_id.len)
 		memcpy(file->build_id.bytes, executable->build_id.bytes, executable->build_id.len);
+	else if (executable->go_build_id.len)
+		err_free(build_id_from_go((const char *)executable->go_build_id.bytes, executable->go_build_id.len, &file->build_id));
 	if (executable->name.len)
 		(void)snprintf(file->name, sizeof(file->name), "%.*s",
 			(int)(executable->name.len < STORE_NAME_SIZE ? executable->name.len : STORE_NAME_SIZE),

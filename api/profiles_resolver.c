@@ -236,9 +236,10 @@ static struct err *resolve(void *context, uint32_t tenant, const struct samples_
 	memset(&resolver->known, 0, sizeof(resolver->known));
 	resolver->has_text_vaddr = false;
 	query.has_file_id = !fileid_equal(&module->file_id, &none);
+	if (!query.build_id.len && module->go_build_id[0])
+		TRY(build_id_from_go(module->go_build_id, strlen(module->go_build_id), &query.build_id));
 	if (!query.has_file_id && !query.build_id.len)
-		return answer_none_for_all(resolver, addresses, count,
-			module->go_build_id[0] ? "the file is known by its Go build ID only" : "the sender gave no ID of the file", answers);
+		return answer_none_for_all(resolver, addresses, count, "the sender gave no ID of the file", answers);
 	TRY(store_read_begin(resolver->store, &read));
 	TRY(api_known_resolve(read, &query, &resolver->known));
 	if (resolver->known.status == API_MODULE_UNKNOWN)

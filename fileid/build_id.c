@@ -10,6 +10,7 @@
  */
 #include "fileid/build_id.h"
 
+#include "base/digest.h"
 #include "base/hex.h"
 #include "fileid/elf_header.h"
 
@@ -19,7 +20,7 @@
 /* Of one file. libjvm.so has some hundreds (probe notes); overlapping segments could else be walked for hours. */
 enum { NOTES_MAX = 1 << 20 };
 
-enum { NOTE_GO_BUILD_ID = 4 };
+enum { NOTE_GO_BUILD_ID = 4, GO_GNU_BUILD_ID_BYTES = 20 };
 
 struct note_walk {
 	const struct elf_header *header;
@@ -47,6 +48,14 @@ static void take_gnu_id(struct elf_ids *ids, const uint8_t *bytes, size_t len)
 	memcpy(ids->gnu.bytes, bytes, len);
 }
 
+void build_id_take_note(struct elf_ids *ids, uint32_t type, const void *name, size_t name_len, const void *desc, size_t desc_len)
+{
+	if (name_len == 4 && memcmp(name, "GNU", 4) == 0 && type == NT_GNU_BUILD_ID)
+		take_gnu_id(ids, desc, desc_len);
+	else if (name_len == 4 && memcmp(name, "Go\0", 4) == 0 && type == NOTE_GO_BUILD_ID)
+		take_go_id(ids, desc, desc_len);
+}
+
 /* Skips what fills @p size up to a multiple of @p align; the last record's padding may be missing. */
 static void skip_padding(struct reader *r, uint64_t size, uint64_t align)
 {
@@ -71,10 +80,7 @@ static struct err *walk_notes(struct note_walk *walk, uint64_t foff, uint64_t si
 		const uint8_t *desc = reader_bytes(&r, desc_size);
 		if (r.failed)
 			break;
-		if (name_size == 4 && memcmp(name, "GNU", 4) == 0 && type == NT_GNU_BUILD_ID)
-			take_gnu_id(walk->ids, desc, desc_size);
-		else if (name_size == 4 && memcmp(name, "Go\0", 4) == 0 && type == NOTE_GO_BUILD_ID)
-			take_go_id(walk->ids, desc, desc_size);
+		build_id_take_note(walk->ids, type, name, name_size, desc, desc_size);
 		skip_padding(&r, desc_size, align);
 	}
 	return NULL;
@@ -99,6 +105,41 @@ struct err *build_id_from_elf(const void *bytes, size_t len, const char *name, s
 	}
 	*ret = ids;
 	return NULL;
+}
+
+/* "action/../content": the content part is written into the finished binary; the linker was given the action part in its place. */
+static size_t as_linked(const char *go, size_t len, char ret[2 * GO_BUILD_ID_MAX])
+{
+	const char *first = memchr(go, '/', len), *last = memrchr(go, '/', len);
+
+	if (!first || first == last) {
+		memcpy(ret, go, len);
+		return len;
+	}
+	size_t head = (size_t)(last - go) + 1, action = (size_t)(first - go);
+	memcpy(ret, go, head);
+	memcpy(ret + head, go, action);
+	return head + action;
+}
+
+struct err *build_id_from_go(const char *go, size_t len, struct build_id *ret)
+{
+	char linked[2 * GO_BUILD_ID_MAX];
+	struct sha256 digest;
+
+	if (len > GO_BUILD_ID_MAX)
+		len = GO_BUILD_ID_MAX;
+	TRY(sha256_of(linked, as_linked(go, len, linked), &digest));
+	digest.bytes[0] ^= 0xff;
+	ret->len = GO_GNU_BUILD_ID_BYTES;
+	memcpy(ret->bytes, digest.bytes, GO_GNU_BUILD_ID_BYTES);
+	return NULL;
+}
+
+struct err *build_id_from_ids(const struct elf_ids *ids, struct build_id *ret)
+{
+	*ret = ids->gnu;
+	return ids->gnu.len == 0 && ids->go[0] ? build_id_from_go(ids->go, strlen(ids->go), ret) : NULL;
 }
 
 void build_id_format(const struct build_id *id, char text[BUILD_ID_HEX_SIZE])

@@ -35,6 +35,19 @@ struct elf_ids {
  */
 struct err *build_id_from_elf(const void *bytes, size_t len, const char *name, struct elf_ids *ret) MUST_USE;
 
+/** Takes one ELF note (of the owner @p name, with its NUL) if it is one of the two kinds and the first of it. */
+void build_id_take_note(struct elf_ids *ids, uint32_t type, const void *name, size_t name_len, const void *desc, size_t desc_len);
+
+/**
+ * The GNU build ID that Go's linker makes of a Go build ID by `-B gobuildid`, its default since Go 1.24: so older binaries, which have none, are
+ * known in the same way, and senders that give the Go build ID alone are understood. SHA-256 of the ID as the linker is given it (the
+ * content part, which is filled in later, still as the action part), first byte inverted, 20 bytes.
+ * @return NULL; ERR_NOMEM, ERR_INTERNAL. @p go not empty. Source: cmd/link/internal/ld/elf.go, cmd/internal/hash.
+ */
+struct err *build_id_from_go(const char *go, size_t len, struct build_id *ret) MUST_USE;
+/** What symbols attach to: the GNU build ID, else the one of the Go build ID; empty when there is neither. */
+struct err *build_id_from_ids(const struct elf_ids *ids, struct build_id *ret) MUST_USE;
+
 /** Lower hex; "" for an empty one. */
 void build_id_format(const struct build_id *id, char text[BUILD_ID_HEX_SIZE]);
 /** 1 to 64 bytes of hex, either case; false for anything else. */

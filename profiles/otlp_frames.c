@@ -101,6 +101,9 @@ static struct err *take_mapping(struct otlp_intake *in, uint32_t index, uint32_t
 	if (wire_repeated_failed(&mapping.attributes))
 		return err_new(
 			ERR_FORMAT, "mapping %" PRIu32 ": attribute_indices are malformed", index);
+	/* A Go build ID alone names what Go's linker makes of it. */
+	if (made.build_id.len == 0 && made.go_build_id.len > 0)
+		TRY(build_id_from_go(made.go_build_id.bytes, made.go_build_id.len, &made.build_id));
 	const char *slash = name.len ? memrchr(name.bytes, '/', name.len) : NULL;
 	made.name = batch_text(name);
 	if (slash)

@@ -91,10 +91,9 @@ static void look_at(int fd, struct known_file *file)
 		struct err *e = build_id_from_elf(bytes, (size_t)file->size, "file", &ids);
 		if (!e)
 			e = fileid_from_memory(bytes, (size_t)file->size, &file->file_id);
-		if (!e) {
-			file->is_elf = true;
-			file->build_id = ids.gnu;
-		}
+		if (!e)
+			e = build_id_from_ids(&ids, &file->build_id);
+		file->is_elf = !e;
 		err_free(e);
 	}
 	(void)munmap(bytes, (size_t)file->size);

@@ -104,6 +104,7 @@ struct err *source_check_build_id(int fd, const struct build_id *wanted)
 	char want[BUILD_ID_HEX_SIZE], got[BUILD_ID_HEX_SIZE];
 	struct stat status;
 	struct elf_ids ids;
+	struct build_id own;
 
 	if (fstat(fd, &status))
 		return err_os(errno, "stat");
@@ -115,11 +116,12 @@ struct err *source_check_build_id(int fd, const struct build_id *wanted)
 	struct err *e = build_id_from_elf(bytes, (size_t)status.st_size, "file", &ids);
 	(void)munmap(bytes, (size_t)status.st_size);
 	TRY(e);
-	if (wanted->len == 0 || build_id_equal(&ids.gnu, wanted))
+	TRY(build_id_from_ids(&ids, &own));
+	if (wanted->len == 0 || build_id_equal(&own, wanted))
 		return NULL;
 	build_id_format(wanted, want);
-	build_id_format(&ids.gnu, got);
-	return err_new(ERR_MISMATCH, "a file of another build: build ID %s, and not %s", ids.gnu.len ? got : "(none)", want);
+	build_id_format(&own, got);
+	return err_new(ERR_MISMATCH, "a file of another build: build ID %s, and not %s", own.len ? got : "(none)", want);
 }
 
 static void said_deinit(struct source_said *said)

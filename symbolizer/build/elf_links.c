@@ -26,8 +26,8 @@ static struct err *link_error(const struct elffile *file, const struct elffile_s
 		what);
 }
 
-/* The GNU build ID among the notes of one section (gABI "Note Section"); a damaged note ends the search. */
-static bool find_build_id(const struct elffile *file, const struct elffile_section *section, struct build_id *ret)
+/* Build IDs among the notes of one section (gABI "Note Section"); a damaged note ends the search. */
+static void find_build_ids(const struct elffile *file, const struct elffile_section *section, struct elf_ids *ids)
 {
 	struct reader r = stored_bytes(file, section);
 
@@ -40,35 +40,27 @@ static bool find_build_id(const struct elffile *file, const struct elffile_secti
 		const uint8_t *desc = reader_bytes(&r, desc_len);
 
 		if (!name || !desc)
-			return false;
-		if (type == NT_GNU_BUILD_ID && name_len == 4 && memcmp(name, "GNU", 4) == 0 && desc_len > 0 &&
-			desc_len <= BUILD_ID_MAX) {
-			ret->len = (uint8_t)desc_len;
-			memcpy(ret->bytes, desc, desc_len);
-			return true;
-		}
+			return;
+		build_id_take_note(ids, type, name, name_len, desc, desc_len);
 		reader_skip(&r, -desc_len & 3);
 	}
-	return false;
 }
 
 static struct err *read_build_id(const struct elffile *file, struct elf_links *links)
 {
-	for (size_t i = 1; i < elffile_section_count(file); i++) {
-		const struct elffile_section *section = elffile_section(file, i);
-
-		if (section->type == SHT_NOTE && section->codec == CODEC_NONE &&
-			find_build_id(file, section, &links->build_id))
-			return NULL;
-	}
-	if (elffile_section_count(file) > 0)
-		return NULL;
 	struct elf_ids ids = {0};
 	size_t len;
 	const uint8_t *bytes = elffile_bytes(file, &len);
-	TRY(build_id_from_elf(bytes, len, elffile_name(file), &ids));
-	links->build_id = ids.gnu;
-	return NULL;
+
+	for (size_t i = 1; i < elffile_section_count(file) && ids.gnu.len == 0; i++) {
+		const struct elffile_section *section = elffile_section(file, i);
+
+		if (section->type == SHT_NOTE && section->codec == CODEC_NONE)
+			find_build_ids(file, section, &ids);
+	}
+	if (elffile_section_count(file) == 0)
+		TRY(build_id_from_elf(bytes, len, elffile_name(file), &ids));
+	return build_id_from_ids(&ids, &links->build_id);
 }
 
 /* .gnu_debuglink: a file name, NUL, up to the next multiple of 4, CRC. One with a directory in it is refused. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Profiles in and out of a real cairnd: Export by grpcio, OTLP/HTTP, GET /v1/profiles, cairn profile, and the tools that read its files."""
 import gzip
+import lzma
 import os
 import re
 import shutil
@@ -415,6 +416,60 @@ class Symbols(unittest.TestCase):
                 code, details = client.status(b"\x0a\x02\x0a\x00", SYMBOLIZE)
                 self.assertEqual(code, grpc.StatusCode.INVALID_ARGUMENT)
                 self.assertIn("modules[0]", details)
+
+
+class Go(unittest.TestCase):
+    """Programs of fixtures/go, known by their Go build IDs: that of Go 1.19 has no other, that of Go 1.26 has a GNU one, too."""
+
+    def load(self, version):
+        folder = os.path.join(SOURCE_DIR, "fixtures", "go")
+        with lzma.open(os.path.join(folder, version + ".xz")) as file:
+            self.content = file.read()
+        self.go_id = re.search(rb"\0Go\0\0([\w/-]{83})", self.content).group(1).decode()
+        with open(os.path.join(folder, version + ".truth")) as file:
+            lines = [line.rstrip("\n").split("\t") for line in file][:300]
+        # address -> its functions, outermost first
+        self.truth = {int(line[0], 16): line[1::2][::-1] for line in lines}
+
+    def export(self, daemon, *ids):
+        start = now() - 5 * 10**9
+        mapping = {"name": "main", "attributes": [("process.executable.build_id." + key, value) for key, value in ids]}
+        samples = [{"frames": [{"address": a, "mapping": mapping, "attributes": [(TYPE, "go")]}], "timestamps": [start + i]}
+                   for i, a in enumerate(self.truth)]
+        with Client(daemon) as client:
+            self.assertFalse(client.export(otlp_encode.encode("1.10", model(samples))).HasField("partial_success"))
+
+    def check(self, daemon):
+        shown = folded(cairn_profile(daemon).stdout.decode())
+        want = {}
+        for functions in self.truth.values():
+            want[";".join(functions)] = want.get(";".join(functions), 0) + 1
+        self.assertEqual(shown, want)
+
+    def test_a_go_build_id_alone_finds_the_upload(self):
+        for version in ("go1.19", "go1.26"):
+            self.load(version)
+            with self.subTest(version), Cairnd() as daemon:
+                self.export(daemon, ("go", self.go_id))
+                daemon.wait_job(daemon.upload(self.content, name="main")["job_id"])
+                self.check(daemon)
+
+    def test_another_copy_is_known_by_its_go_build_id_and_becomes_an_alias(self):
+        self.load("go1.19")
+        other = "0123456789abcdef0123456789abcdef"
+        with Cairnd() as daemon:
+            daemon.wait_job(daemon.upload(self.content, name="main")["job_id"])
+            self.export(daemon, ("htlhash", other), ("go", self.go_id))
+            self.check(daemon)
+            for _ in range(100):
+                answer = daemon.get("/v1/files/" + other)
+                if answer.status == 200:
+                    break
+                time.sleep(0.05)
+            self.assertEqual(answer.json["build_id"], daemon.get("/v1/files/" + file_id(self.content)).json["build_id"])
+            # And then its file ID alone will do.
+            modules = daemon.symbolize({"modules": [{"file_id": other, "addresses": [next(iter(self.truth))]}]})
+            self.assertEqual([f["function"] for f in modules[0]["results"][0]["frames"]][::-1], next(iter(self.truth.values())))
 
 
 if __name__ == "__main__":

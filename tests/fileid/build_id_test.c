@@ -51,6 +51,57 @@ static void check_none(void)
 	cr_assert_str_eq(ids.go, "");
 }
 
+/* What the linkers of Go 1.26.0 wrote into the programs of fixtures/go, as `go tool buildid` and readelf say. */
+Test(build_id_from_go, gives_what_gos_linker_makes_of_it)
+{
+	static const struct {
+		const char *go, *gnu;
+	} known[] = {
+		{"mpJ7R6YqTvg0hQM_p8Vj/_98B7ZHVZbfwKkaePN4F/tKeRwuMfykvjirhFyEwX/3oJZtDFhsQyIBvLeQ-s9", "d65b906352a04b62deeeb40362f6ca748432f099"},
+		{"0ypJ-juYSoW0h4QhoVl-/ePmzGyobiTTkFuc2dl0A/UCesK8rYEenaEAM7--AS/ZdO0PD0lloI0pm31DvKx", "e884e086d4f66b1111a39bcf8cea95b71b07f692"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		char text[BUILD_ID_HEX_SIZE];
+		struct build_id id;
+		cr_assert_null(build_id_from_go(known[i].go, strlen(known[i].go), &id));
+		build_id_format(&id, text);
+		cr_assert_str_eq(text, known[i].gnu);
+	}
+}
+
+Test(build_id_from_go, takes_any_text)
+{
+	static const char *const odd[] = {"a", "/", "//", "a/b", "a/b/", "/b"};
+	char longest[2 * GO_BUILD_ID_MAX];
+	struct build_id ids[ARRAY_SIZE(odd) + 1];
+
+	for (size_t i = 0; i < ARRAY_SIZE(odd); i++)
+		cr_assert_null(build_id_from_go(odd[i], strlen(odd[i]), &ids[i]));
+	memset(longest, 'x', sizeof(longest));
+	longest[sizeof(longest) / 2 - 3] = longest[sizeof(longest) / 2 - 2] = '/';
+	cr_assert_null(build_id_from_go(longest, sizeof(longest), &ids[ARRAY_SIZE(odd)]));
+	for (size_t i = 0; i <= ARRAY_SIZE(odd); i++)
+		for (size_t j = 0; j < i; j++)
+			cr_assert_not(build_id_equal(&ids[i], &ids[j]), "%zu and %zu", i, j);
+}
+
+Test(build_id_from_ids, prefers_the_gnu_one)
+{
+	struct elf_ids ids = {.gnu = {.len = 2, .bytes = {1, 2}}, .go = "a/b"};
+	struct build_id id, go;
+
+	cr_assert_null(build_id_from_ids(&ids, &id));
+	cr_assert(build_id_equal(&id, &ids.gnu));
+	ids.gnu.len = 0;
+	cr_assert_null(build_id_from_ids(&ids, &id));
+	cr_assert_null(build_id_from_go("a/b", 3, &go));
+	cr_assert(build_id_equal(&id, &go));
+	ids.go[0] = 0;
+	cr_assert_null(build_id_from_ids(&ids, &id));
+	cr_assert_eq(id.len, 0);
+}
+
 /* Gives the notes from @p from to the end of the image one PT_NOTE. */
 static void notes_as_segment(size_t from, uint64_t align)
 {
