@@ -32,6 +32,8 @@ static const struct {
 	{"executable", STORE_ROLE_RUNTIME},
 	{"debug", STORE_ROLE_DEBUG},
 	{"package", STORE_ROLE_PACKAGE},
+	{"supplement", STORE_ROLE_SUPPLEMENT},
+	{"split", STORE_ROLE_SPLIT},
 };
 
 static const char *role_word(enum store_role role)
@@ -54,7 +56,7 @@ static struct err *parse_role(const json_t *body, enum store_role *ret)
 			return NULL;
 		}
 	}
-	return err_new(ERR_INVALID, "role: none of \"executable\", \"debug\", \"package\"");
+	return err_new(ERR_INVALID, "role: none of \"executable\", \"debug\", \"package\", \"supplement\", \"split\"");
 }
 
 /* What follows the last slash; control characters would break logs and terminals. */
@@ -155,7 +157,26 @@ static struct err *find_job(struct store_read *read, const struct store_query *q
 	return NULL;
 }
 
-/* Symbols with lines from an upload: nothing that this file may have ranks higher. */
+/* Whether the symbols come of other bytes, parts of which could not be used: these may be the repaired ones. */
+static struct err *was_damaged(struct store_read *read, const struct store_query *query, const struct store_upload *upload,
+	const struct store_entry *entry, bool *ret)
+{
+	CLEANUP(freep) struct store_job *jobs = calloc(JOBS_LOOKED_AT, sizeof(*jobs));
+	size_t count;
+
+	*ret = false;
+	if (!jobs)
+		return err_nomem();
+	TRY(store_jobs_about(read, query, jobs, JOBS_LOOKED_AT, &count));
+	for (size_t i = 0; i < count; i++)
+		if (jobs[i].has_table && memcmp(&jobs[i].table, &entry->table, sizeof(entry->table)) == 0) {
+			*ret = jobs[i].reason[0] && !job_has_blob(&jobs[i], &upload->sha256);
+			return NULL;
+		}
+	return NULL;
+}
+
+/* Symbols with lines from an upload: nothing that this file may have ranks higher, unless they are what was left of a damaged file. */
 static struct err *find_symbols(struct store_read *read, const struct store_query *query, const struct store_upload *upload,
 	struct existing *ret)
 {
@@ -167,6 +188,10 @@ static struct err *find_symbols(struct store_read *read, const struct store_quer
 	if (answer->status != STORE_OK || answer->entry.source != STORE_SOURCE_UPLOAD ||
 		!(answer->entry.kind & (TABLE_FROM_DWARF | TABLE_FROM_GOPCLNTAB)))
 		return NULL;
+	bool damaged;
+	TRY(was_damaged(read, query, upload, &answer->entry, &damaged));
+	if (damaged)
+		return NULL;
 	/* A runtime file that is not on record yet brings its file ID and its load segments, even when stripped. */
 	if (upload->role == STORE_ROLE_RUNTIME &&
 		!(answer->has_file && upload->has_file_id && fileid_equal(&answer->file.file_id, &upload->file_id)))
@@ -177,16 +202,16 @@ static struct err *find_symbols(struct store_read *read, const struct store_quer
 	return NULL;
 }
 
-/* An original that some job needs just now; it has no ID to find the job by. */
-static struct err *find_blob(struct store_read *read, const struct sha256 *sha256, struct existing *ret)
+/* An original that some job needs just now and that has no ID to find the job by; with @p is_kept one that only waits is enough. */
+static struct err *find_blob(struct store_read *read, const struct sha256 *sha256, bool is_kept, struct existing *ret)
 {
 	struct store_blob blob;
 	bool found;
 
 	TRY(store_blob_get(read, sha256, &blob, &found));
-	if (found && blob.in_use) {
+	if (found && (blob.in_use || is_kept)) {
 		ret->found = true;
-		ret->reason = "the same bytes are being worked on";
+		ret->reason = is_kept ? "the same bytes are kept" : "the same bytes are being worked on";
 	}
 	return NULL;
 }
@@ -199,16 +224,18 @@ static struct err *find_existing(struct store *store, const struct store_upload 
 		.file_id = upload->file_id,
 		.build_id = upload->build_id};
 
+	bool is_kept = upload->role == STORE_ROLE_SUPPLEMENT || upload->role == STORE_ROLE_SPLIT;
+
 	*ret = (struct existing){0};
 	TRY(store_read_begin(store, &read));
 	if (query.has_file_id || query.build_id.len) {
-		if (upload->role != STORE_ROLE_PACKAGE)
+		if (upload->role == STORE_ROLE_RUNTIME || upload->role == STORE_ROLE_DEBUG)
 			TRY(find_symbols(read, &query, upload, ret));
-		if (!ret->found)
+		if (!ret->found && !is_kept)
 			TRY(find_job(read, &query, &upload->sha256, ret));
 	}
 	if (!ret->found)
-		TRY(find_blob(read, &upload->sha256, ret));
+		TRY(find_blob(read, &upload->sha256, is_kept, ret));
 	return NULL;
 }
 

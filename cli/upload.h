@@ -24,21 +24,47 @@ enum {
 
 /* ---------------------------------------------------------------------------------------------- plan */
 
-enum upload_role { UPLOAD_EXECUTABLE, UPLOAD_DEBUG, UPLOAD_PACKAGE };
+enum upload_role { UPLOAD_EXECUTABLE, UPLOAD_DEBUG, UPLOAD_PACKAGE, UPLOAD_SUPPLEMENT, UPLOAD_SPLIT };
 
-/** "executable", "debug", "package": as the server calls them. */
+/* What a file turned out to be. */
+enum upload_kind {
+	UPLOAD_KIND_OTHER,
+	UPLOAD_KIND_OBJECT,
+	UPLOAD_KIND_SPLIT, /* .dwo, .dwp */
+	UPLOAD_KIND_EXECUTABLE,
+	UPLOAD_KIND_DEBUG,
+	UPLOAD_KIND_PACKAGE,
+	UPLOAD_KIND_SUPPLEMENT,
+	UPLOAD_KINDS,
+};
+
+enum upload_warning { UPLOAD_WARN_STRIPPED, UPLOAD_WARN_DEBUG, UPLOAD_WARN_SUPPLEMENT, UPLOAD_WARN_SPLIT, UPLOAD_WARNINGS };
+enum { UPLOAD_WARNINGS_SHOWN = 3 /* of each; the others are counted */ };
+
+/* Which bytes are sent. */
+enum upload_content {
+	UPLOAD_PLAIN,  /* those of the file */
+	UPLOAD_BUNDLE, /* an ar archive of `parts` */
+};
+
+/** "executable", "debug", "package", "supplement", "split": as the server calls them. */
 const char *upload_role_name(enum upload_role role);
 
 struct upload_file {
 	char *path;
 	enum upload_role role;
-	uint64_t size;		  /* bytes */
+	enum upload_content content;
+	char **parts;		  /* of UPLOAD_BUNDLE */
+	size_t part_count;
+	uint64_t size;		  /* bytes to be sent */
 	bool has_file_id;	  /* executables, and debug files whose executable is known: then it is that one's */
 	struct fileid file_id;
 	struct build_id build_id; /* len 0: none */
 	bool has_dwarf;
 	bool has_symtab;
 	bool is_bare;		  /* a kernel image without ELF headers: it cannot be read further */
+	bool has_supplement;	  /* it names one */
+	bool may_be_split;
 	uint64_t device, inode; /* so that one file under two names is sent once */
 	bool is_taken;		/* plan: a debug file that a unit has already */
 };
@@ -55,21 +81,30 @@ struct upload_plan {
 	struct hmap by_build_id; /* hash of the build ID -> index of the first debug file that has it */
 	struct upload_unit *units;
 	size_t unit_count;
+	size_t first_units; /* so many of them are sent before the others are begun */
+	bool verbose;
 	uint64_t bytes;	   /* of all files */
-	size_t skipped;	   /* files in folders that are neither ELF programs nor packages */
-	size_t warnings;   /* executables that look stripped, without a debug file */
-	size_t failed;	   /* files that could not be read; each has had its line */
+	size_t skipped[UPLOAD_KINDS]; /* files in folders that are not sent */
+	size_t warnings[UPLOAD_WARNINGS];
+	size_t failed;	   /* files and paths that could not be read, or are nothing to send; each has had its line */
 };
 
 /**
  * Collects what @p paths name and pairs executables with debug files by build ID, first among the files collected, then
- * where gdb looks. Warnings and files in folders that cannot be read are told on standard error and counted.
+ * where gdb looks. Supplements and split DWARF that they need are found, too. Warnings, and files and paths that cannot be used, are told on
+ * standard error and counted.
  * @param debug_path  the debug file of the only executable, or NULL
- * @return NULL; ERR_INVALID: a path is neither ELF, package nor folder, or @p debug_path with not exactly one executable;
+ * @return NULL; ERR_INVALID: @p debug_path with not exactly one executable;
  *         ERR_MISMATCH: debug_path belongs to another binary; ERR_OS; ERR_NOMEM. Release with upload_plan_deinit.
  */
-struct err *upload_plan_make(char *const *paths, size_t path_count, const char *debug_path, struct upload_plan *ret) MUST_USE;
+struct err *upload_plan_make(char *const *paths, size_t path_count, const char *debug_path, bool verbose, struct upload_plan *ret) MUST_USE;
 void upload_plan_deinit(struct upload_plan *plan);
+void upload_file_deinit(struct upload_file *file);
+
+/** The bytes that are sent of a file, to be read from their start. ERR_OS; ERR_FORMAT: a part changed; ERR_LIMIT; ERR_NOMEM. */
+struct err *upload_content_open(const struct upload_file *file, int *fd_ret) MUST_USE;
+/** How long the archive of files of these sizes is. */
+uint64_t upload_bundle_bytes(const uint64_t *sizes, size_t count);
 
 /* ---------------------------------------------------------------------------------------------- transfer */
 

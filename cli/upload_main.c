@@ -20,7 +20,8 @@ static const struct cli_command upload_command = {
 		"files and Debian packages (.deb, .ddeb) to a cairnd, which makes symbols of them. Folders are searched\n"
 		"through. An executable without DWARF goes together with its debug file: the one of the same build ID among\n"
 		"the files found, else the one that gdb would find (build ID, .gnu_debuglink, /usr/lib/debug), for a kernel\n"
-		"/usr/lib/debug/boot/vmlinux-RELEASE and the like. What the server has is not sent again; what was interrupted goes on.\n"
+		"/usr/lib/debug/boot/vmlinux-RELEASE and the like. Supplements (dwz) and split DWARF (FILE.dwp, .dwo files)\n"
+		"go with what needs them. What the server has is not sent again; what was interrupted goes on.\n"
 		"\n"
 		"  --url URL      of cairnd (default: " CLI_DEFAULT_URL ")\n"
 		"  --debug FILE   the debug file of PATH, which is then one executable\n"
@@ -28,13 +29,14 @@ static const struct cli_command upload_command = {
 		"  --force        send what the server has, too\n"
 		"  --wait         wait until the server has made symbols of everything; fail if it could not\n"
 		"  -j, --jobs N   files at once (default: 4)\n"
+		"  -v, --verbose  list every warning and every file passed over\n"
 		"  --version, --help\n",
 };
 
 struct flags {
 	struct upload_options options;
 	const char *debug_path;
-	bool dry_run;
+	bool dry_run, verbose;
 };
 
 static void print_plan(const struct upload_plan *plan)
@@ -59,20 +61,27 @@ static void print_summary(const struct upload_plan *plan, const struct upload_su
 
 	printf("%zu sent (%s), %zu already there, %zu failed", summary->sent, cli_format_bytes(summary->sent_bytes, size),
 		summary->existed, summary->failed + plan->failed);
-	if (plan->skipped > 0)
-		printf(", %zu other files passed over", plan->skipped);
-	if (plan->warnings > 0)
-		printf(", %zu without symbols", plan->warnings);
+	size_t objects = plan->skipped[UPLOAD_KIND_OBJECT], splits = plan->skipped[UPLOAD_KIND_SPLIT];
+	if (plan->skipped[UPLOAD_KIND_OTHER] + objects + splits > 0)
+		printf(", %zu other files passed over", plan->skipped[UPLOAD_KIND_OTHER] + objects + splits);
+	if (objects > 0)
+		printf(" (%zu object files)", objects);
+	if (plan->warnings[UPLOAD_WARN_STRIPPED] > 0)
+		printf(", %zu without symbols", plan->warnings[UPLOAD_WARN_STRIPPED]);
 	printf(" in %.1f s\n", (double)ms / 1000);
 }
 
-static struct err *upload(const struct flags *flags, char *const *paths, size_t count)
+/* @p failed_ret: something went wrong, and all of it was told. */
+static struct err *upload(const struct flags *flags, char *const *paths, size_t count, bool *failed_ret)
 {
 	CLEANUP(upload_plan_deinit) struct upload_plan plan = {0};
 	struct upload_summary summary = {0};
 	uint64_t began = cli_now_ms();
 
-	TRY(upload_plan_make(paths, count, flags->debug_path, &plan));
+	TRY(upload_plan_make(paths, count, flags->debug_path, flags->verbose, &plan));
+	*failed_ret = plan.failed > 0;
+	if (plan.file_count == 0 && plan.failed > 0)
+		return NULL;
 	if (flags->dry_run)
 		print_plan(&plan);
 	else
@@ -91,11 +100,11 @@ static int parse_options(struct flags *flags, int argc, char **argv, bool *go_on
 {
 	static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {"url", required_argument, NULL, 'u'},
 		{"debug", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'}, {"force", no_argument, NULL, 'f'},
-		{"wait", no_argument, NULL, 'w'}, {"jobs", required_argument, NULL, 'j'}, {"version", no_argument, NULL, 'V'},
+		{"wait", no_argument, NULL, 'w'}, {"jobs", required_argument, NULL, 'j'}, {"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0}};
 
 	*go_on_ret = false;
-	for (int option; (option = getopt_long(argc, argv, "hj:", options, NULL)) != -1;) {
+	for (int option; (option = getopt_long(argc, argv, "hj:v", options, NULL)) != -1;) {
 		if (option == 'h')
 			return cli_help(&upload_command);
 		else if (option == 'u')
@@ -108,6 +117,8 @@ static int parse_options(struct flags *flags, int argc, char **argv, bool *go_on
 			flags->options.force = true;
 		else if (option == 'w')
 			flags->options.wait = true;
+		else if (option == 'v')
+			flags->verbose = true;
 		else if (option == 'V')
 			return printf("upload-symbols %s\n", CAIRN_VERSION) < 0 ? CLI_FAILED : CLI_OK;
 		else if (option != 'j')
@@ -135,8 +146,9 @@ int main(int argc, char **argv)
 		argv[0] = name;
 	int status = parse_options(&flags, argc, argv, &go_on);
 	if (go_on) {
-		struct err *e = upload(&flags, argv + optind, (size_t)(argc - optind));
-		status = e ? cli_fail(&upload_command, e) : CLI_OK;
+		bool failed = false;
+		struct err *e = upload(&flags, argv + optind, (size_t)(argc - optind), &failed);
+		status = e ? cli_fail(&upload_command, e) : failed ? CLI_FAILED : CLI_OK;
 	}
 	return cli_close_output(&upload_command, status);
 }

@@ -1,300 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * From paths to units of work. A folder is walked without following symbolic links (under .build-id all are links to files
- * that the walk meets anyway); a path that was named is followed. Files in folders that are no ELF program and no package
- * are passed over; a path that was named must be one.
- *
- * What an ELF file is, is told by its sections, as gdb does: code with bytes makes an executable (or shared object, or
- * kernel module); sections of code without bytes, beside DWARF or ELF symbols, make a debug file. Object files (.o) and core
- * dumps are neither: nothing runs under their file IDs. Kernels and modules may lie packed (vmlinuz, .ko.xz); in folders they are
- * told by their names first, so that not every compressed file is unpacked.
+ * From files to units of work: executables are paired with their debug files, and what these need (supplements, split DWARF) is put before
+ * them. Supplements go first of all, since several files may wait for one.
  */
-#include "cli/upload.h"
+#include "cli/upload_plan.h"
 
 #include "cli/cli.h"
-#include "symbolizer/build/debug_file.h"
-#include "symbolizer/build/kernel.h"
 
-#include <dirent.h>
-#include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-static const char package_magic[] = "!<arch>\ndebian-binary";
-enum { HEAD_BYTES = 1024 }; /* enough for kernel_image_detect */
+static const char *const warning_words[UPLOAD_WARNINGS] = {
+	[UPLOAD_WARN_STRIPPED] = "executables look stripped, and no debug file was found",
+	[UPLOAD_WARN_DEBUG] = "debug files do not belong to their executables",
+	[UPLOAD_WARN_SUPPLEMENT] = "supplements (dwz) were not found",
+	[UPLOAD_WARN_SPLIT] = "programs lack split DWARF",
+};
 
-enum kind { KIND_OTHER, KIND_EXECUTABLE, KIND_DEBUG, KIND_PACKAGE };
-
-const char *upload_role_name(enum upload_role role)
+void upload_plan_warn(struct upload_plan *plan, enum upload_warning warning, const char *what, const char *words)
 {
-	static const char *const names[] = {
-		[UPLOAD_EXECUTABLE] = "executable", [UPLOAD_DEBUG] = "debug", [UPLOAD_PACKAGE] = "package"};
-
-	return names[role];
+	if (plan->warnings[warning]++ < UPLOAD_WARNINGS_SHOWN || plan->verbose)
+		fprintf(stderr, "upload-symbols: warning: %s%s%s\n", what, words ? ": " : "", words ? words : "");
 }
 
-static void warn(const char *path, const char *what)
+/* What was not listed is counted. */
+static void end_warnings(const struct upload_plan *plan)
 {
-	fprintf(stderr, "upload-symbols: warning: %s: %s\n", path, what);
+	for (size_t i = 0; i < UPLOAD_WARNINGS; i++)
+		if (plan->warnings[i] > UPLOAD_WARNINGS_SHOWN && !plan->verbose)
+			fprintf(stderr, "upload-symbols: warning: in all, %zu %s (--verbose lists them)\n", plan->warnings[i], warning_words[i]);
 }
 
-static struct upload_file *add_file(struct upload_plan *plan)
+void upload_file_deinit(struct upload_file *file)
 {
-	if (plan->file_count == plan->file_cap) {
-		size_t cap = plan->file_cap ? 2 * plan->file_cap : 64;
-		struct upload_file *files = reallocarray(plan->files, cap, sizeof(*files));
-		if (!files)
-			return NULL;
-		plan->files = files;
-		plan->file_cap = cap;
-	}
-	struct upload_file *file = &plan->files[plan->file_count];
+	for (size_t i = 0; i < file->part_count; i++)
+		free(file->parts[i]);
+	free(file->parts);
+	free(file->path);
 	*file = (struct upload_file){0};
-	return file;
 }
-
-/* The first bytes tell, so that a folder of other things is passed over without mapping all of it. */
-static struct err *read_head(const char *path, char head[HEAD_BYTES], struct stat *status_ret)
-{
-	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return err_os(errno, "open %s", path);
-	if (fstat(fd, status_ret) != 0)
-		return err_os(errno, "stat %s", path);
-	memset(head, 0, HEAD_BYTES);
-	if (S_ISREG(status_ret->st_mode) && pread(fd, head, HEAD_BYTES, 0) < 0)
-		return err_os(errno, "read %s", path);
-	return NULL;
-}
-
-static bool has_section(const struct elffile *elf, const char *name)
-{
-	const struct elffile_section *section = elffile_find(elf, name);
-
-	return section && section->type != SHT_NOBITS && section->size > 0;
-}
-
-static enum kind kind_of(const struct elffile *elf)
-{
-	bool has_code = false, has_empty_code = false;
-	uint16_t type = elffile_type(elf);
-
-	if (type == ET_REL && kernel_kind(elf) != KERNEL_MODULE)
-		return KIND_OTHER;
-	if (type != ET_EXEC && type != ET_DYN && type != ET_REL)
-		return KIND_OTHER;
-	for (size_t i = 0; i < elffile_section_count(elf); i++) {
-		const struct elffile_section *section = elffile_section(elf, i);
-		if (!(section->flags & SHF_EXECINSTR) || section->size == 0)
-			continue;
-		has_code |= section->type != SHT_NOBITS;
-		has_empty_code |= section->type == SHT_NOBITS;
-	}
-	/* sstrip leaves no sections at all: then the segments tell. */
-	size_t ranges = 0;
-	if (elffile_section_count(elf) == 0)
-		(void)elffile_code_ranges(elf, &ranges);
-	if (has_code || ranges > 0)
-		return KIND_EXECUTABLE;
-	return has_empty_code && (has_section(elf, ".debug_info") || has_section(elf, ".symtab")) ? KIND_DEBUG : KIND_OTHER;
-}
-
-/* By the kernel's ID, whoever asks for it: that of a packed file is nobody's. */
-static struct err *describe_packed(const char *path, const struct elf_mapping *mapping, struct upload_file *file, enum kind *kind_ret)
-{
-	file->is_bare = !mapping->elf;
-	file->build_id = file->is_bare ? mapping->packed.build_id : *elffile_build_id(mapping->elf);
-	if ((!file->is_bare && kernel_kind(mapping->elf) == KERNEL_NONE) || file->build_id.len == 0)
-		return err_new(ERR_UNSUPPORTED, "%s: packed, and neither a Linux kernel nor a module with a build ID: unpack it", path);
-	*kind_ret = file->is_bare ? KIND_EXECUTABLE : kind_of(mapping->elf);
-	file->role = *kind_ret == KIND_DEBUG ? UPLOAD_DEBUG : UPLOAD_EXECUTABLE;
-	file->has_file_id = *kind_ret == KIND_EXECUTABLE;
-	if (file->has_file_id)
-		file->file_id = fileid_from_kernel_build_id(file->build_id.bytes, file->build_id.len);
-	return NULL;
-}
-
-static struct err *describe_elf(const char *path, struct upload_file *file, enum kind *kind_ret)
-{
-	CLEANUP(elf_mapping_deinit) struct elf_mapping mapping = {0};
-
-	TRY(elf_mapping_open_any(path, &mapping));
-	if (mapping.is_packed)
-		TRY(describe_packed(path, &mapping, file, kind_ret));
-	if (!mapping.elf)
-		return NULL;
-	*kind_ret = kind_of(mapping.elf);
-	file->build_id = *elffile_build_id(mapping.elf);
-	file->has_dwarf = has_section(mapping.elf, ".debug_info");
-	file->has_symtab = has_section(mapping.elf, ".symtab") || has_section(mapping.elf, ".gopclntab");
-	file->role = *kind_ret == KIND_DEBUG ? UPLOAD_DEBUG : UPLOAD_EXECUTABLE;
-	if (*kind_ret != KIND_EXECUTABLE || mapping.is_packed)
-		return NULL;
-	file->has_file_id = true;
-	return err_wrap(fileid_from_memory(mapping.bytes, mapping.len, &file->file_id), "%s", path);
-}
-
-static uint64_t inode_key(uint64_t device, uint64_t inode)
-{
-	const uint64_t pair[] = {device, inode};
-
-	return digest_xxh3_64(pair, sizeof(pair));
-}
-
-static struct upload_file *find_same(const struct upload_plan *plan, uint64_t device, uint64_t inode)
-{
-	uint64_t index;
-
-	if (!hmap_get(&plan->by_inode, inode_key(device, inode), &index))
-		return NULL;
-	struct upload_file *file = &plan->files[index];
-	return file->inode == inode && file->device == device ? file : NULL;
-}
-
-static struct upload_file *find_planned_debug(const struct upload_plan *plan, const struct build_id *id)
-{
-	uint64_t index;
-
-	if (id->len == 0 || !hmap_get(&plan->by_build_id, digest_xxh3_64(id->bytes, id->len), &index))
-		return NULL;
-	struct upload_file *file = &plan->files[index];
-	return build_id_equal(&file->build_id, id) ? file : NULL;
-}
-
-/* The file that add_file gave becomes part of the plan. */
-static struct err *commit_file(struct upload_plan *plan)
-{
-	const struct upload_file *file = &plan->files[plan->file_count];
-	uint64_t key = digest_xxh3_64(file->build_id.bytes, file->build_id.len);
-	uint64_t other;
-
-	TRY(hmap_set(&plan->by_inode, inode_key(file->device, file->inode), plan->file_count));
-	if (file->role == UPLOAD_DEBUG && file->build_id.len > 0 && !hmap_get(&plan->by_build_id, key, &other))
-		TRY(hmap_set(&plan->by_build_id, key, plan->file_count));
-	plan->file_count++;
-	return NULL;
-}
-
-/* @p named: by the user, not found in a folder. *kind_ret KIND_OTHER: nothing was added. */
-static struct err *plan_file(struct upload_plan *plan, const char *path, bool named, enum kind *kind_ret)
-{
-	char head[HEAD_BYTES];
-	struct stat status;
-
-	*kind_ret = KIND_OTHER;
-	TRY(read_head(path, head, &status));
-	bool is_package = memcmp(head, package_magic, sizeof(package_magic) - 1) == 0;
-	bool is_elf = memcmp(head, ELFMAG, SELFMAG) == 0;
-	is_elf |= (named || kernel_image_is_named(path)) && kernel_image_detect(head, HEAD_BYTES) != KERNEL_IMAGE_NONE;
-	if (!S_ISREG(status.st_mode) || (!is_package && !is_elf))
-		return NULL;
-	struct upload_file *file = add_file(plan);
-	if (!file)
-		return err_nomem();
-	*kind_ret = KIND_PACKAGE;
-	file->role = UPLOAD_PACKAGE;
-	if (is_elf)
-		TRY(describe_elf(path, file, kind_ret));
-	if (*kind_ret == KIND_OTHER || find_same(plan, status.st_dev, status.st_ino))
-		return NULL;
-	file->size = (uint64_t)status.st_size;
-	file->device = status.st_dev;
-	file->inode = status.st_ino;
-	file->path = strdup(path);
-	if (!file->path)
-		return err_nomem();
-	struct err *e = commit_file(plan);
-	if (e)
-		free(file->path); /* not part of the plan, so nobody else will */
-	return e;
-}
-
-static struct err *plan_folder(struct upload_plan *plan, const char *path, unsigned depth);
-
-/* What is found in a folder and cannot be read is told and counted; it does not stop the rest. */
-static struct err *plan_member(struct upload_plan *plan, const char *path, unsigned depth)
-{
-	struct stat status;
-	enum kind kind = KIND_OTHER;
-
-	if (lstat(path, &status) != 0)
-		return err_os(errno, "stat %s", path);
-	if (S_ISDIR(status.st_mode))
-		return plan_folder(plan, path, depth + 1);
-	struct err *e = S_ISREG(status.st_mode) ? plan_file(plan, path, false, &kind) : NULL;
-	if (e && err_code(e) != ERR_NOMEM) {
-		fprintf(stderr, "upload-symbols: %s\n", err_message(e));
-		err_free(e);
-		e = NULL;
-		plan->failed++;
-	} else if (!e && kind == KIND_OTHER && S_ISREG(status.st_mode)) {
-		plan->skipped++;
-	}
-	return e;
-}
-
-static int by_name(const struct dirent **a, const struct dirent **b)
-{
-	return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-static int is_member(const struct dirent *entry)
-{
-	return strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-}
-
-static struct err *plan_folder(struct upload_plan *plan, const char *path, unsigned depth)
-{
-	struct dirent **entries = NULL;
-	struct err *e = NULL;
-
-	if (depth > UPLOAD_DEPTH_MAX)
-		return err_new(ERR_LIMIT, "%s: more than %d folders deep", path, UPLOAD_DEPTH_MAX);
-	int count = scandir(path, &entries, is_member, by_name);
-	if (count < 0) {
-		fprintf(stderr, "upload-symbols: open %s: %s\n", path, strerror(errno));
-		plan->failed++;
-		return NULL;
-	}
-	for (int i = 0; i < count; i++) {
-		CLEANUP(freep) char *member = NULL;
-		if (!e && asprintf(&member, "%s/%s", path, entries[i]->d_name) < 0) {
-			member = NULL;
-			e = err_nomem();
-		}
-		if (!e)
-			e = plan_member(plan, member, depth);
-		free(entries[i]);
-	}
-	free(entries);
-	return e;
-}
-
-static struct err *plan_path(struct upload_plan *plan, const char *path)
-{
-	struct stat status;
-	enum kind kind;
-
-	if (stat(path, &status) != 0)
-		return err_os(errno, "stat %s", path);
-	if (S_ISDIR(status.st_mode))
-		return plan_folder(plan, path, 1);
-	TRY(plan_file(plan, path, true, &kind));
-	if (kind == KIND_OTHER)
-		return err_new(ERR_INVALID, "%s: neither an ELF program, a debug file, a kernel, a .deb nor a folder", path);
-	return NULL;
-}
-
-/* ------------------------------------------------------------------------------------------ pairing */
 
 /* The debug file that gdb would find, or the one that was named; *found_ret false when there is none. */
-static struct err *find_debug_path(const struct upload_file *executable, const char *debug_path, struct upload_file *ret,
-	bool *found_ret)
+static struct err *find_debug_path(struct upload_plan *plan, const struct upload_file *executable, const char *debug_path,
+	struct upload_file *ret, bool *found_ret)
 {
 	CLEANUP(elf_mapping_deinit) struct elf_mapping binary = {0}, debug = {0};
 	struct debug_file_search search = {.debug_file = debug_path};
@@ -305,7 +55,7 @@ static struct err *find_debug_path(const struct upload_file *executable, const c
 	struct err *e = debug_file_find(&binary, &search, &debug);
 	if (e && !debug_path && err_code(e) != ERR_NOMEM) {
 		/* One that lies where it should and is not the right one is worth a word, not the end. */
-		fprintf(stderr, "upload-symbols: warning: %s\n", err_message(e));
+		upload_plan_warn(plan, UPLOAD_WARN_DEBUG, err_message(e), NULL);
 		err_free(e);
 		return NULL;
 	}
@@ -315,9 +65,7 @@ static struct err *find_debug_path(const struct upload_file *executable, const c
 	if (stat(debug.path, &status) != 0)
 		return err_os(errno, "stat %s", debug.path);
 	*ret = (struct upload_file){.role = UPLOAD_DEBUG, .size = debug.len, .device = status.st_dev, .inode = status.st_ino};
-	ret->build_id = *elffile_build_id(debug.elf);
-	ret->has_dwarf = has_section(debug.elf, ".debug_info");
-	ret->has_symtab = has_section(debug.elf, ".symtab");
+	upload_describe(&debug, ret);
 	ret->path = strdup(debug.path);
 	if (!ret->path)
 		return err_nomem();
@@ -328,16 +76,73 @@ static struct err *find_debug_path(const struct upload_file *executable, const c
 /* Moves what lies in @p from behind what was ordered already. */
 static struct err *append(struct upload_plan *ordered, struct upload_file *from)
 {
-	struct upload_file *to = add_file(ordered);
+	struct upload_file *to = upload_plan_add(ordered);
 
 	if (!to)
 		return err_nomem();
 	*to = *from;
-	TRY(commit_file(ordered));
+	TRY(upload_plan_commit(ordered));
 	from->path = NULL;
+	from->parts = NULL;
+	from->part_count = 0;
 	from->is_taken = true;
 	ordered->bytes += to->size;
 	return NULL;
+}
+
+/* A supplement that @p dwarf names, unless it is in the plan already. */
+static struct err *append_supplement(struct upload_plan *ordered, struct upload_plan *found, const struct upload_file *dwarf)
+{
+	CLEANUP(elf_mapping_deinit) struct elf_mapping file = {0}, supplement = {0};
+	struct upload_file outside = {.role = UPLOAD_SUPPLEMENT};
+	struct stat status;
+
+	TRY(elf_mapping_open(dwarf->path, &file));
+	struct err *e = supplement_find(&file, NULL, &supplement);
+	if (e && err_code(e) != ERR_NOMEM) {
+		upload_plan_warn(ordered, UPLOAD_WARN_SUPPLEMENT, err_message(e), NULL);
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	if (!supplement.bytes) {
+		upload_plan_warn(ordered, UPLOAD_WARN_SUPPLEMENT, dwarf->path, "names a supplement (dwz) that was not found");
+		return NULL;
+	}
+	if (stat(supplement.path, &status) != 0)
+		return err_os(errno, "stat %s", supplement.path);
+	struct upload_file *same = upload_plan_find_same(found, status.st_dev, status.st_ino);
+	if (upload_plan_find_same(ordered, status.st_dev, status.st_ino))
+		return NULL;
+	if (same)
+		return append(ordered, same);
+	outside.size = supplement.len;
+	outside.device = status.st_dev;
+	outside.inode = status.st_ino;
+	upload_describe(&supplement, &outside);
+	outside.path = strdup(supplement.path);
+	if (!outside.path)
+		return err_nomem();
+	e = append(ordered, &outside);
+	upload_file_deinit(&outside);
+	return e;
+}
+
+/* What the server should have before @p dwarf, the file of @p executable that has the DWARF. */
+static struct err *append_needed(struct upload_plan *ordered, struct upload_plan *found, const struct upload_file *dwarf,
+	const struct upload_file *executable)
+{
+	struct upload_file split = {.role = UPLOAD_SPLIT};
+
+	if (dwarf->has_dwarf && dwarf->has_supplement)
+		TRY(append_supplement(ordered, found, dwarf));
+	if (!dwarf->may_be_split)
+		return NULL;
+	struct err *e = upload_split_find(ordered, dwarf, executable, &split);
+	if (!e && split.path)
+		e = append(ordered, &split);
+	upload_file_deinit(&split);
+	return e;
 }
 
 /* The debug file for an executable: *ret NULL when there is none. One from outside of the plan is put into @p outside. */
@@ -350,16 +155,16 @@ static struct err *choose_debug(struct upload_plan *ordered, struct upload_plan 
 	if ((executable->has_dwarf && !debug_path) || executable->is_bare)
 		return NULL;
 	if (!debug_path)
-		*ret = find_planned_debug(found, &executable->build_id);
+		*ret = upload_plan_find_debug(found, &executable->build_id);
 	if (*ret)
 		return NULL;
-	TRY(find_debug_path(executable, debug_path, outside, &has_outside));
+	TRY(find_debug_path(ordered, executable, debug_path, outside, &has_outside));
 	if (!has_outside)
 		return NULL;
 	/* It may be one that was collected without a build ID, or one that went with a copy of this executable. */
-	struct upload_file *same = find_same(found, outside->device, outside->inode);
+	struct upload_file *same = upload_plan_find_same(found, outside->device, outside->inode);
 	if (!same)
-		same = find_same(ordered, outside->device, outside->inode);
+		same = upload_plan_find_same(ordered, outside->device, outside->inode);
 	*ret = same ? same : outside;
 	return NULL;
 }
@@ -372,10 +177,12 @@ static struct err *append_pair(struct upload_plan *ordered, struct upload_plan *
 	struct err *e = choose_debug(ordered, found, executable, debug_path, &outside, &debug);
 	bool is_new = debug == &outside || (debug >= found->files && debug < found->files + found->file_count && !debug->is_taken);
 	if (!e && !executable->has_dwarf && !executable->has_symtab && !debug) {
-		warn(executable->path, "looks stripped, and no debug file was found: only exported names will be known");
-		ordered->warnings++;
+		upload_plan_warn(ordered, UPLOAD_WARN_STRIPPED, executable->path,
+			"looks stripped, and no debug file was found: only exported names will be known");
 	}
 	struct fileid file_id = executable->file_id;
+	if (!e)
+		e = append_needed(ordered, found, executable->has_dwarf || !debug ? executable : debug, executable);
 	if (!e)
 		e = append(ordered, executable);
 	if (!e && debug && is_new) {
@@ -383,7 +190,7 @@ static struct err *append_pair(struct upload_plan *ordered, struct upload_plan *
 		debug->file_id = file_id;
 		e = append(ordered, debug);
 	}
-	free(outside.path);
+	upload_file_deinit(&outside);
 	return e;
 }
 
@@ -392,8 +199,15 @@ static struct err *make_units(struct upload_plan *plan)
 	plan->units = calloc(plan->file_count ? plan->file_count : 1, sizeof(*plan->units));
 	if (!plan->units)
 		return err_nomem();
+	for (size_t i = 0; i < plan->file_count; i++)
+		if (plan->files[i].role == UPLOAD_SUPPLEMENT)
+			plan->units[plan->unit_count++] = (struct upload_unit){.first = i, .count = 1};
+	plan->first_units = plan->unit_count;
 	for (size_t i = 0; i < plan->file_count; i++) {
-		bool follows = i > 0 && plan->files[i].role == UPLOAD_DEBUG && plan->files[i].has_file_id;
+		const struct upload_file *file = &plan->files[i];
+		bool follows = i > 0 && ((file->role == UPLOAD_DEBUG && file->has_file_id) || file[-1].role == UPLOAD_SPLIT);
+		if (file->role == UPLOAD_SUPPLEMENT)
+			continue;
 		if (follows)
 			plan->units[plan->unit_count - 1].count++;
 		else
@@ -402,7 +216,7 @@ static struct err *make_units(struct upload_plan *plan)
 	return NULL;
 }
 
-/* Executables, each with its debug file behind it, then what is left. */
+/* Executables, each with its debug file behind it and its split DWARF before, then what is left. Supplements come where they are found. */
 static struct err *order(struct upload_plan *found, const char *debug_path, struct upload_plan *ordered)
 {
 	size_t executables = 0;
@@ -414,20 +228,34 @@ static struct err *order(struct upload_plan *found, const char *debug_path, stru
 	for (size_t i = 0; i < found->file_count; i++)
 		if (found->files[i].role == UPLOAD_EXECUTABLE)
 			TRY(append_pair(ordered, found, i, debug_path));
-	for (size_t i = 0; i < found->file_count; i++)
-		if (!found->files[i].is_taken)
-			TRY(append(ordered, &found->files[i]));
+	for (size_t i = 0; i < found->file_count; i++) {
+		struct upload_file *file = &found->files[i];
+		if (file->is_taken)
+			continue;
+		if (file->role == UPLOAD_DEBUG)
+			TRY(append_needed(ordered, found, file, file));
+		TRY(append(ordered, file));
+	}
 	return make_units(ordered);
 }
 
-struct err *upload_plan_make(char *const *paths, size_t path_count, const char *debug_path, struct upload_plan *ret)
+struct err *upload_plan_make(char *const *paths, size_t path_count, const char *debug_path, bool verbose, struct upload_plan *ret)
 {
-	CLEANUP(upload_plan_deinit) struct upload_plan found = {0}, ordered = {0};
+	CLEANUP(upload_plan_deinit) struct upload_plan found = {.verbose = verbose}, ordered = {.verbose = verbose};
 
-	for (size_t i = 0; i < path_count; i++)
-		TRY(plan_path(&found, paths[i]));
+	for (size_t i = 0; i < path_count; i++) {
+		struct err *e = upload_plan_path(&found, paths[i]);
+		if (e && err_code(e) == ERR_NOMEM)
+			return e;
+		if (!e)
+			continue;
+		fprintf(stderr, "upload-symbols: %s\n", err_message(e));
+		err_free(e);
+		found.failed++;
+	}
 	TRY(order(&found, debug_path, &ordered));
-	ordered.skipped = found.skipped;
+	end_warnings(&ordered);
+	memcpy(ordered.skipped, found.skipped, sizeof(ordered.skipped));
 	ordered.failed = found.failed;
 	*ret = ordered;
 	ordered = (struct upload_plan){0};
@@ -437,7 +265,7 @@ struct err *upload_plan_make(char *const *paths, size_t path_count, const char *
 void upload_plan_deinit(struct upload_plan *plan)
 {
 	for (size_t i = 0; i < plan->file_count; i++)
-		free(plan->files[i].path);
+		upload_file_deinit(&plan->files[i]);
 	free(plan->files);
 	free(plan->units);
 	hmap_deinit(&plan->by_inode);

@@ -22,6 +22,8 @@ struct run {
 	pthread_mutex_t mutex; /* over all below, and the terminal */
 	pthread_cond_t ended;
 	size_t next_unit;
+	size_t first_left; /* of plan->first_units: not ended */
+	pthread_cond_t first_ended;
 	unsigned running;
 	struct upload_summary summary;
 	struct err *fatal; /* a worker could not even begin */
@@ -52,14 +54,25 @@ static void report(struct run *run, const struct upload_file *file, struct err *
 	err_free(e);
 }
 
+/* What others need is sent before they are begun. */
 static bool take_unit(struct run *run, struct upload_unit *ret)
 {
 	(void)pthread_mutex_lock(&run->mutex);
+	while (!run->fatal && run->next_unit >= run->plan->first_units && run->first_left > 0)
+		(void)pthread_cond_wait(&run->first_ended, &run->mutex);
 	bool have = !run->fatal && run->next_unit < run->plan->unit_count;
 	if (have)
 		*ret = run->plan->units[run->next_unit++];
 	(void)pthread_mutex_unlock(&run->mutex);
 	return have;
+}
+
+static void end_unit(struct run *run, size_t first)
+{
+	(void)pthread_mutex_lock(&run->mutex);
+	if (run->plan->files[first].role == UPLOAD_SUPPLEMENT && --run->first_left == 0)
+		(void)pthread_cond_broadcast(&run->first_ended);
+	(void)pthread_mutex_unlock(&run->mutex);
 }
 
 static void *work(void *context)
@@ -76,10 +89,12 @@ static void *work(void *context)
 			struct err *failure = upload_transfer(server, run->options, file, &run->progress, &outcome);
 			report(run, file, failure, outcome);
 		}
+		end_unit(run, unit.first);
 	}
 	(void)pthread_mutex_lock(&run->mutex);
 	if (e && !run->fatal)
 		run->fatal = TAKE_PTR(e);
+	(void)pthread_cond_broadcast(&run->first_ended);
 	run->running--;
 	(void)pthread_cond_signal(&run->ended);
 	(void)pthread_mutex_unlock(&run->mutex);
@@ -124,7 +139,7 @@ static unsigned worker_count(const struct run *run)
 struct err *upload_run(const struct upload_plan *plan, const struct upload_options *options, struct upload_summary *ret)
 {
 	struct run run = {.plan = plan, .options = options, .began_ms = cli_now_ms(), .mutex = PTHREAD_MUTEX_INITIALIZER,
-		.ended = PTHREAD_COND_INITIALIZER};
+		.ended = PTHREAD_COND_INITIALIZER, .first_ended = PTHREAD_COND_INITIALIZER, .first_left = plan->first_units};
 	pthread_t threads[UPLOAD_JOBS_MAX];
 	unsigned count = worker_count(&run), started = 0;
 	int failed = 0;

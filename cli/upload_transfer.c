@@ -301,11 +301,10 @@ struct err *upload_transfer(struct server *server, const struct upload_options *
 	struct upload_progress *progress, enum upload_outcome *ret)
 {
 	struct transfer t = {.server = server, .options = options, .file = file, .progress = progress};
-	CLEANUP(closep) int fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(closep) int fd = -1;
 	enum next end;
 
-	if (fd < 0)
-		return err_os(errno, "open");
+	TRY(upload_content_open(file, &fd));
 	t.fd = fd;
 	TRY(digest_file(fd, file->size, &t.sha256));
 	TRY(send_all(&t, &end));

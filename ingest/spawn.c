@@ -93,7 +93,7 @@ static void add_word(struct arguments *arguments, const char *word)
 static void make_arguments(const struct spawn_request *request, struct arguments *ret)
 {
 	static const char *const keys[] = {
-		[SPAWN_BINARY] = "binary", [SPAWN_DEBUG] = "debug", [SPAWN_SUPPLEMENT] = "supplement", [SPAWN_PACKAGE] = "package",
+		[SPAWN_BINARY] = "binary", [SPAWN_DEBUG] = "debug", [SPAWN_SUPPLEMENT] = "supplement", [SPAWN_SPLIT] = "split", [SPAWN_PACKAGE] = "package",
 		[SPAWN_SIBLING] = "sibling", [SPAWN_WANTED] = "wanted"};
 	const struct spawn_limits *limits = &request->limits;
 	bool package = false;

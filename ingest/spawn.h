@@ -16,6 +16,7 @@ enum spawn_input_kind {
 	SPAWN_BINARY,	  /* an ELF runtime file, or a debug file when it stands alone */
 	SPAWN_DEBUG,	  /* its debug file */
 	SPAWN_SUPPLEMENT, /* the file that .gnu_debugaltlink names (dwz) */
+	SPAWN_SPLIT,	  /* split DWARF: a .dwp, a .dwo, or an ar archive of .dwo files */
 	SPAWN_PACKAGE,	  /* .deb, .ddeb; with no runtime or debug file */
 	SPAWN_SIBLING,	  /* with a package: another one, which has the supplement */
 	SPAWN_WANTED,	  /* with a package: whose symbols are wanted, a line of hex each */

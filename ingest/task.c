@@ -10,7 +10,7 @@
  *
  * Rounds. A job that brings one half of a pair (a runtime or a debug file) gets the other half, when the store kept one
  * with the same announced build ID. Announced is not proven: if the two do not belong together the worker says so, and the
- * file is built alone. A worker that needs another file (`needs`) is started again with it.
+ * file is built alone. So with the split DWARF that was uploaded for a build ID; a job that brings it builds the table of its program again. A worker that needs another file (`needs`) is started again with it.
  *
  * What another try may change (the machine: ERR_OS, ERR_BUSY, ERR_NOMEM of ours, a SIGKILL that was not ours) queues the job
  * again, up to the store's job_attempts_max. What the input decides (the worker's own word, a crash, a hang, the ceiling, a
@@ -40,7 +40,9 @@ struct task {
 	struct store_job job;
 	struct spawn_input inputs[PROTOCOL_INPUTS_MAX];
 	size_t input_count;
-	size_t paired; /* number of the input that we looked up by build ID + 1; 0: none */
+	size_t paired; /* number of the other half, which we looked up by build ID, + 1; 0: none */
+	size_t split;  /* the same of split DWARF */
+	bool is_kept;  /* the file waits for those that need it: there is nothing to build */
 	struct check_expected expected;
 	bool held; /* one file: its result waits for the worker's end */
 	struct protocol_result result;
@@ -81,6 +83,8 @@ static enum spawn_input_kind kind_of(enum store_role role)
 		return SPAWN_DEBUG;
 	case STORE_ROLE_PACKAGE:
 		return SPAWN_PACKAGE;
+	case STORE_ROLE_SPLIT:
+		return SPAWN_SPLIT;
 	case STORE_ROLE_SUPPLEMENT:
 		break;
 	}
@@ -137,15 +141,52 @@ static struct err *add_other_half(struct task *task)
 	return NULL;
 }
 
-/* Without the half that did not fit. */
-static void drop_other_half(struct task *task)
+static struct err *add_split(struct task *task)
 {
-	size_t index = task->paired - 1;
+	struct store_blob blob;
+	bool found;
+
+	if (has_input(task, SPAWN_SPLIT) || task->job.build_id.len == 0 || task->input_count == PROTOCOL_INPUTS_MAX)
+		return NULL;
+	TRY(find_blob(task, &task->job.build_id, STORE_ROLE_SPLIT, &blob, &found));
+	if (!found)
+		return NULL;
+	TRY(add_input(task, STORE_ROLE_SPLIT, &blob.sha256));
+	task->split = task->input_count;
+	return NULL;
+}
+
+/* For a job that brings no program: the table of the program that its split DWARF belongs to is built again with it. */
+static struct err *add_program(struct task *task)
+{
+	static const enum store_role roles[] = {STORE_ROLE_RUNTIME, STORE_ROLE_DEBUG};
+	struct store_blob blob;
+	bool found;
+
+	for (size_t i = 0; has_input(task, SPAWN_SPLIT) && task->job.build_id.len > 0 && i < ARRAY_SIZE(roles); i++) {
+		TRY(find_blob(task, &task->job.build_id, roles[i], &blob, &found));
+		if (!found)
+			continue;
+		TRY(add_input(task, roles[i], &blob.sha256));
+		if (roles[i] == STORE_ROLE_RUNTIME)
+			memcpy(task->runtime_name, blob.name, sizeof(task->runtime_name));
+	}
+	task->is_kept = !has_input(task, SPAWN_BINARY) && !has_input(task, SPAWN_DEBUG);
+	return NULL;
+}
+
+/* Without what we looked up and did not fit. */
+static void drop_input(struct task *task, size_t *number)
+{
+	size_t index = *number - 1, last = --task->input_count;
 
 	(void)close(task->inputs[index].fd);
-	task->inputs[index] = task->inputs[--task->input_count];
-	task->paired = 0;
-	task->runtime_name[0] = 0;
+	task->inputs[index] = task->inputs[last];
+	*number = 0;
+	if (task->paired == last + 1)
+		task->paired = index + 1;
+	if (task->split == last + 1)
+		task->split = index + 1;
 }
 
 /* The file whose identity the result carries: computed here, not believed. */
@@ -197,9 +238,12 @@ static struct err *open_inputs(struct task *task)
 		return task->input_count == 1 && has_input(task, SPAWN_PACKAGE)
 			       ? add_wanted(task)
 			       : err_new(ERR_INVALID, "a package's job needs one package and nothing else");
-	if (has_input(task, SPAWN_PACKAGE) || (!has_input(task, SPAWN_BINARY) && !has_input(task, SPAWN_DEBUG)))
+	if (has_input(task, SPAWN_PACKAGE) || task->input_count == 0)
 		return err_new(ERR_INVALID, "a file's job needs a runtime or a debug file");
-	return add_other_half(task);
+	if (!has_input(task, SPAWN_BINARY) && !has_input(task, SPAWN_DEBUG))
+		return add_program(task);
+	TRY(add_other_half(task));
+	return add_split(task);
 }
 
 /* ---------------------------------------------------------------------------------------- results */
@@ -437,9 +481,12 @@ static struct err *run_rounds(struct task *task, struct spawn_report *report)
 				memcpy(task->lacking, reason, sizeof(reason));
 				again = task->alone = true;
 			}
-		} else if (task->paired > 0 && (report->outcome == SPAWN_FAILED || report->outcome == SPAWN_REFUSED)) {
+		} else if ((task->paired > 0 || task->split > 0) && (report->outcome == SPAWN_FAILED || report->outcome == SPAWN_REFUSED)) {
 			(void)snprintf(task->misfit, sizeof(task->misfit), "%.400s", report->reason);
-			drop_other_half(task); /* the half that was announced for this build ID may be the culprit */
+			/* What was announced for this build ID may be the culprit. */
+			if (task->split == 0)
+				task->runtime_name[0] = 0;
+			drop_input(task, task->split > 0 ? &task->split : &task->paired);
 			again = true;
 		}
 		if (!again)
@@ -503,6 +550,11 @@ static struct err *finish_file(struct task *task, struct task_end *ret)
 static struct err *run(struct task *task, struct spawn_report *report, struct task_end *ret)
 {
 	TRY(open_inputs(task));
+	if (task->is_kept) {
+		ret->verdict = INGEST_DONE;
+		(void)snprintf(ret->reason, sizeof(ret->reason), "kept for the files that need it");
+		return store_job_finish(task->env->store, task->job.id, ret->reason);
+	}
 	TRY(run_rounds(task, report));
 	if (report->outcome != SPAWN_DONE) {
 		ret->verdict = report->outcome == SPAWN_STOPPED ? INGEST_STOPPED : worth_another_try(report) ? INGEST_RETRY : INGEST_FAILED;

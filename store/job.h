@@ -18,8 +18,9 @@ enum store_job_state { STORE_JOB_QUEUED = 1, STORE_JOB_RUNNING, STORE_JOB_FAILED
 /** "queued", "running", "failed", "done". */
 const char *store_job_state_name(enum store_job_state state);
 
-enum store_role { STORE_ROLE_RUNTIME = 1, STORE_ROLE_DEBUG, STORE_ROLE_PACKAGE, STORE_ROLE_SUPPLEMENT };
-/** "runtime", "debug", "package", "supplement". */
+/* A supplement is what dwz made, of the build ID that files name it by; split DWARF is a .dwp, or an ar archive of .dwo files, of the program's. */
+enum store_role { STORE_ROLE_RUNTIME = 1, STORE_ROLE_DEBUG, STORE_ROLE_PACKAGE, STORE_ROLE_SUPPLEMENT, STORE_ROLE_SPLIT };
+/** "runtime", "debug", "package", "supplement", "split". */
 const char *store_role_name(enum store_role role);
 /** False for a word that is none of them. */
 bool store_role_parse(const char *word, enum store_role *ret);

@@ -57,16 +57,17 @@ static const char *const role_names[] = {
 	[STORE_ROLE_DEBUG] = "debug",
 	[STORE_ROLE_PACKAGE] = "package",
 	[STORE_ROLE_SUPPLEMENT] = "supplement",
+	[STORE_ROLE_SPLIT] = "split",
 };
 
 const char *store_role_name(enum store_role role)
 {
-	return role >= STORE_ROLE_RUNTIME && role <= STORE_ROLE_SUPPLEMENT ? role_names[role] : "unknown";
+	return role >= STORE_ROLE_RUNTIME && role <= STORE_ROLE_SPLIT ? role_names[role] : "unknown";
 }
 
 bool store_role_parse(const char *word, enum store_role *ret)
 {
-	for (int role = STORE_ROLE_RUNTIME; role <= STORE_ROLE_SUPPLEMENT; role++) {
+	for (int role = STORE_ROLE_RUNTIME; role <= STORE_ROLE_SPLIT; role++) {
 		if (strcmp(word, role_names[role]) == 0) {
 			*ret = (enum store_role)role;
 			return true;

@@ -392,7 +392,7 @@ struct err *job_decode(const MDB_val *key, const MDB_val *value, struct store_jo
 		ret->input_count = 0;
 	for (size_t i = 0; i < ret->input_count; i++) {
 		ret->inputs[i].role =
-			(enum store_role)in_range(&r, reader_u8(&r), STORE_ROLE_RUNTIME, STORE_ROLE_SUPPLEMENT);
+			(enum store_role)in_range(&r, reader_u8(&r), STORE_ROLE_RUNTIME, STORE_ROLE_SPLIT);
 		decode_bytes(&r, ret->inputs[i].blob.bytes, SHA256_BYTES);
 	}
 	decode_text(&r, ret->name, sizeof(ret->name));
@@ -449,7 +449,7 @@ struct err *upload_decode(const MDB_val *key, const MDB_val *value, struct store
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->id, key->mv_data, STORE_UPLOAD_ID_BYTES);
 	ret->tenant = reader_u32(&r);
-	ret->role = (enum store_role)in_range(&r, reader_u8(&r), STORE_ROLE_RUNTIME, STORE_ROLE_SUPPLEMENT);
+	ret->role = (enum store_role)in_range(&r, reader_u8(&r), STORE_ROLE_RUNTIME, STORE_ROLE_SPLIT);
 	ret->size = reader_u64(&r);
 	decode_bytes(&r, ret->sha256.bytes, SHA256_BYTES);
 	ret->has_file_id = in_range(&r, reader_u8(&r), 0, FLAG_FILE_ID) == FLAG_FILE_ID;
@@ -490,7 +490,7 @@ struct err *blob_decode(const MDB_val *key, const MDB_val *value, struct blob_re
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->blob.sha256.bytes, key->mv_data, SHA256_BYTES);
 	ret->tenant = reader_u32(&r);
-	ret->role = (enum store_role)in_range(&r, reader_u8(&r), STORE_ROLE_RUNTIME, STORE_ROLE_SUPPLEMENT);
+	ret->role = (enum store_role)in_range(&r, reader_u8(&r), STORE_ROLE_RUNTIME, STORE_ROLE_SPLIT);
 	ret->blob.size = reader_u64(&r);
 	ret->blob.stored_bytes = reader_u64(&r);
 	ret->blob.created_ms = reader_u64(&r);

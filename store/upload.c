@@ -178,7 +178,7 @@ static struct err *create_check(const struct store *store, const struct store_up
 	if (upload->size > (uint64_t)disk.f_bavail * disk.f_frsize)
 		return err_new(ERR_LIMIT, "an upload of %llu bytes: the server's disk has no room for it",
 			(unsigned long long)upload->size);
-	if (upload->role < STORE_ROLE_RUNTIME || upload->role > STORE_ROLE_SUPPLEMENT || upload->build_id.len > BUILD_ID_MAX)
+	if (upload->role < STORE_ROLE_RUNTIME || upload->role > STORE_ROLE_SPLIT || upload->build_id.len > BUILD_ID_MAX)
 		return err_new(ERR_INVALID, "an upload of an unknown role, or with a build ID that is too long");
 	return NULL;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/convert.h"
 
+#include "base/ar.h"
 #include "fileid/fileid.h"
 #include "symbolizer/build/build.h"
 #include "symbolizer/build/elf_file.h"
@@ -13,7 +14,7 @@
 #include <string.h>
 
 /* Of what symbolizer/build makes of the same input: raise it when a rebuild would give better answers. */
-enum { BUILDER_VERSION = 4 };
+enum { BUILDER_VERSION = 5 };
 
 /* A debug file keeps the section headers of the code, as SHT_NOBITS: objcopy --only-keep-debug, eu-strip -f. */
 static void classify_sections(const struct elffile *file, struct convert_kind *kind)
@@ -77,7 +78,7 @@ struct err *convert_needs(const struct convert_input *input, struct protocol_nee
 		dwarf = binary;
 	}
 	const char *name = has_bytes(dwarf, ".debug_info") ? elffile_debugaltlink(dwarf, &ret->build_id) : NULL;
-	if (!name)
+	if (!name || build_id_equal(&ret->build_id, elffile_build_id(dwarf))) /* one that names itself is told by the build */
 		ret->build_id.len = 0;
 	for (size_t i = 0; name && name[i] && i < PROTOCOL_NAME_MAX; i++)
 		ret->name[i] = (char)((unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i]);
@@ -141,6 +142,11 @@ static struct err *tell_damage(const struct build_stats *stats, struct output *o
 {
 	char text[128];
 
+	if (stats->missing_splits > 0) {
+		(void)snprintf(text, sizeof(text), "%" PRIu64 " of %" PRIu64 " units have no names and inlined calls: split DWARF is missing",
+			stats->missing_splits, stats->units);
+		return output_skipped(output, stats->reason, text);
+	}
 	if (stats->skipped_units == 0 && stats->damaged == 0)
 		return NULL;
 	(void)snprintf(text, sizeof(text), "%" PRIu64 " of %" PRIu64 " units and %" PRIu64 " other parts were left out",
@@ -161,9 +167,52 @@ static struct err *take_table_facts(const struct buf *table, struct protocol_res
 	return NULL;
 }
 
+/* What ar writes for itself: "/" and "/SYM64/" (symbols), "//" (long names), each less its last slash. */
+static bool is_index(const char *name)
+{
+	return name[0] == 0 || strcmp(name, "/") == 0 || strcmp(name, "/SYM64") == 0;
+}
+
+/* The members of an archive, or the one file that it is. */
+static struct err *list_splits(const struct image *split, struct build_image **ret, size_t *count_ret)
+{
+	struct reader r = reader_init(split->bytes, split->len, false, "split DWARF");
+	CLEANUP(freep) struct build_image *images = calloc(1, sizeof(*images));
+	size_t count = 0, room = 1;
+
+	if (!images)
+		return err_nomem();
+	if (!ar_begin(&r)) {
+		images[count++] = (struct build_image){.bytes = split->bytes, .len = split->len, .name = "split DWARF"};
+		r.pos = r.end;
+	}
+	while (reader_left(&r) > 0) {
+		struct ar_member member;
+		if (count == BUILD_SPLITS_MAX)
+			return err_new(ERR_LIMIT, "split DWARF: more than %d files in an archive", BUILD_SPLITS_MAX);
+		TRY(ar_next(&r, &member));
+		const uint8_t *bytes = r.pos;
+		TRY(ar_skip(&r, &member));
+		if (is_index(member.name))
+			continue;
+		if (count == room) {
+			struct build_image *grown = reallocarray(images, 2 * room, sizeof(*images));
+			if (!grown)
+				return err_nomem();
+			images = grown;
+			room *= 2;
+		}
+		images[count++] = (struct build_image){.bytes = bytes, .len = (size_t)member.size, .name = "a .dwo file"};
+	}
+	*ret = TAKE_PTR(images);
+	*count_ret = count;
+	return NULL;
+}
+
 static struct err *build(const struct convert_input *input, const struct worker_options *options, struct output *output,
 	struct protocol_result *result, struct buf *table)
 {
+	CLEANUP(freep) struct build_image *splits = NULL;
 	struct build_stats stats = {0};
 	struct build_options wanted = {
 		.binary = {input->binary->bytes, input->binary->len, input->name},
@@ -176,6 +225,9 @@ static struct err *build(const struct convert_input *input, const struct worker_
 		wanted.debug = (struct build_image){input->debug->bytes, input->debug->len, "its debug file"};
 	if (input->supplement)
 		wanted.supplement = (struct build_image){input->supplement->bytes, input->supplement->len, "its supplement"};
+	if (input->split)
+		TRY(list_splits(input->split, &splits, &wanted.split_count));
+	wanted.splits = splits;
 	if (result->debug_only && !input->debug) {
 		wanted.debug = wanted.binary;
 		wanted.binary = (struct build_image){0};

@@ -28,6 +28,7 @@ struct convert_input {
 	const struct image *binary; /* a runtime file, or a debug file that stands alone */
 	const struct image *debug;  /* NULL: none */
 	const struct image *supplement; /* of the one with the DWARF (dwz); NULL: none */
+	const struct image *split; /* its split DWARF: a .dwp, a .dwo, or an ar archive of .dwo files; NULL: none */
 	const char *name;	    /* for errors */
 	const char *member;	    /* for the result: its name in a package; "" */
 	uint64_t packed_bytes;	    /* size of the packed file that the binary lay in (vmlinuz, .ko.xz); 0: it lay in none */

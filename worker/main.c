@@ -41,7 +41,7 @@ static struct err *warm_up(void)
 
 static uint64_t mapped_bytes(const struct worker_options *options)
 {
-	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->package_fd, options->sibling_fd,
+	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->split_fd, options->package_fd, options->sibling_fd,
 		options->wanted_fd};
 	uint64_t sum = options->scratch_fd >= 0 ? options->unpacked_bytes : 0;
 
@@ -72,6 +72,7 @@ static struct err *run_elf(const struct worker_options *options, struct output *
 	CLEANUP(input_close) struct input binary = {0};
 	CLEANUP(input_close) struct input debug = {0};
 	CLEANUP(image_unmap) struct image supplement = {0};
+	CLEANUP(image_unmap) struct image split = {0};
 	const bool alone = options->binary_fd < 0; /* a debug file */
 	struct convert_input input = {.binary = &binary.elf, .name = alone ? "debug file" : "binary", .member = ""};
 	struct protocol_needs needs;
@@ -79,6 +80,10 @@ static struct err *run_elf(const struct worker_options *options, struct output *
 	if (options->supplement_fd >= 0) {
 		TRY(image_map(options->supplement_fd, "supplement", &supplement));
 		input.supplement = &supplement;
+	}
+	if (options->split_fd >= 0) {
+		TRY(image_map(options->split_fd, "split DWARF", &split));
+		input.split = &split;
 	}
 	TRY(input_open(alone ? options->debug_fd : options->binary_fd, input.name, options->unpacked_bytes, &binary));
 	input.packed_bytes = binary.is_packed ? binary.file.len : 0;

@@ -20,6 +20,7 @@ static const struct key keys[] = {
 	{"binary", KEY_FD, offsetof(struct worker_options, binary_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"debug", KEY_FD, offsetof(struct worker_options, debug_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"supplement", KEY_FD, offsetof(struct worker_options, supplement_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
+	{"split", KEY_FD, offsetof(struct worker_options, split_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"package", KEY_FD, offsetof(struct worker_options, package_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"sibling", KEY_FD, offsetof(struct worker_options, sibling_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
 	{"wanted", KEY_FD, offsetof(struct worker_options, wanted_fd), PROTOCOL_FD_INPUT, PROTOCOL_FD_INPUT + PROTOCOL_INPUTS_MAX},
@@ -94,6 +95,7 @@ struct err *worker_options_parse(int argc, char **argv, struct worker_options *r
 		.binary_fd = -1,
 		.debug_fd = -1,
 		.supplement_fd = -1,
+		.split_fd = -1,
 		.package_fd = -1,
 		.sibling_fd = -1,
 		.wanted_fd = -1,
@@ -120,7 +122,7 @@ struct err *worker_options_parse(int argc, char **argv, struct worker_options *r
 
 int worker_options_last_fd(const struct worker_options *options)
 {
-	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->package_fd, options->sibling_fd,
+	const int fds[] = {options->binary_fd, options->debug_fd, options->supplement_fd, options->split_fd, options->package_fd, options->sibling_fd,
 		options->wanted_fd, options->scratch_fd};
 	int last = PROTOCOL_FD_LAST_WORDS;
 

@@ -16,7 +16,7 @@ enum worker_mode { WORKER_ELF, WORKER_PACKAGE };
 struct worker_options {
 	enum worker_mode mode;
 	/* Descriptors, -1: none. */
-	int binary_fd, debug_fd, supplement_fd, package_fd, sibling_fd, wanted_fd, scratch_fd;
+	int binary_fd, debug_fd, supplement_fd, split_fd, package_fd, sibling_fd, wanted_fd, scratch_fd;
 	uint64_t memory_bytes, table_bytes, unpacked_bytes, cpu_seconds;
 	unsigned threads;
 	unsigned alone; /* 1: what would be asked for is not to be had: do without */

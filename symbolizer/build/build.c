@@ -158,8 +158,14 @@ static struct err *open_supplement(struct build *b)
 
 	if (!name)
 		return NULL;
+	char text[BUILD_REASON_MAX];
+	if (build_id_equal(&id, elffile_build_id(b->dwarf_file))) {
+		(void)snprintf(text, sizeof(text), "%.100s: names itself as its supplement, by %.100s", elffile_name(b->dwarf_file), name);
+		note_reason(b, text);
+		b->stats.damaged++;
+		return NULL;
+	}
 	if (!b->options->supplement.bytes) {
-		char text[BUILD_REASON_MAX];
 		(void)snprintf(text, sizeof(text), "%.100s: names lie in %.100s, which is not here", elffile_name(b->dwarf_file), name);
 		note_reason(b, text);
 		return NULL;

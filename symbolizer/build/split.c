@@ -314,3 +314,40 @@ void split_set_deinit(struct split_set *set, struct account *account)
 	ARRAY_DEINIT(account, &set->files);
 	err_free(TAKE_PTR(set->first_missing));
 }
+
+/* ---- names only ---- */
+
+static struct err *visit_all(const struct dw *dw, struct err *(*visit)(void *context, const struct build_split_name *name), void *context)
+{
+	for (size_t i = 0; i < dw->units.count; i++) {
+		const struct dw_unit *unit = &dw->units.items[i];
+		const struct build_split_name name = {.comp_dir = unit->comp_dir, .name = unit->dwo_name, .dwo_id = unit->dwo_id};
+		if (is_skeleton(unit))
+			TRY(visit(context, &name));
+	}
+	return NULL;
+}
+
+struct err *split_names(struct elffile *file, struct err *(*visit)(void *context, const struct build_split_name *name), void *context)
+{
+	static const char *const names[] = {".debug_info", ".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets", ".debug_addr"};
+	const struct runner runner = {.threads = 1};
+	struct account account = {.max = 0};
+	struct reader r[ARRAY_SIZE(names)];
+	struct dw dw = {.account = NULL};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const struct elffile_section *section = elffile_find(file, names[i]);
+		r[i] = reader_init("", 0, elffile_big_endian(file), names[i]);
+		if (section)
+			TRY(elffile_load(file, section, &r[i]));
+	}
+	const struct reader none = reader_init("", 0, elffile_big_endian(file), "");
+	const struct dw_sections sections = {.info = r[0], .abbrev = r[1], .str = r[2], .line_str = r[3], .str_offsets = r[4], .addr = r[5],
+		.line = none, .ranges = none, .rnglists = none};
+	struct err *e = dw_open(&dw, &sections, &runner, &account);
+	if (!e)
+		e = visit_all(&dw, visit, context);
+	dw_close(&dw);
+	return e;
+}

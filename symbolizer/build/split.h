@@ -53,4 +53,10 @@ struct err *split_set_open(struct split_set *set, const struct build_options *op
 void split_set_close_units(struct split_set *set, struct account *account);
 void split_set_deinit(struct split_set *set, struct account *account);
 
+/**
+ * Calls visit for each skeleton unit of a file, in order; an error that it returns ends it and is handed on.
+ * @return NULL, also for a file without any; ERR_FORMAT, ERR_LIMIT: sections that cannot be inflated; ERR_NOMEM.
+ */
+struct err *split_names(struct elffile *file, struct err *(*visit)(void *context, const struct build_split_name *name), void *context) MUST_USE;
+
 #endif

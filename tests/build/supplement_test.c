@@ -97,8 +97,8 @@ Test(supplement, of_another_build_is_refused)
 	err_free(e);
 }
 
-/* The altlink is given the build ID of the file itself: every reference leads somewhere into it, and ends. */
-Test(supplement, that_is_the_file_itself_does_no_harm)
+/* The altlink is given the build ID of the file itself. */
+Test(supplement, that_is_the_file_itself_is_refused_by_name)
 {
 	struct build_stats stats;
 
@@ -107,7 +107,8 @@ Test(supplement, that_is_the_file_itself_does_no_harm)
 	      "objcopy --update-section .gnu_debugaltlink=link one");
 	struct err *e = build("one", "one", &stats);
 	cr_assert_null(e, "%s", e ? err_message(e) : "");
-	cr_expect_gt(stats.damaged, 0);
+	cr_expect_eq(stats.damaged, 1);
+	cr_expect_str_eq(stats.reason, "one: names itself as its supplement, by one");
 }
 
 Test(supplement, that_is_cut_short_leaves_the_rest)

@@ -53,8 +53,8 @@ def cairn(*arguments, **more):
     return run(CAIRN, *arguments, **more)
 
 
-def tool(*command):
-    subprocess.run(command, check=True, capture_output=True)
+def tool(*command, stdin=None):
+    subprocess.run(command, check=True, capture_output=True, input=stdin)
 
 
 class ProgramTest(unittest.TestCase):

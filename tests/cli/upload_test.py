@@ -113,6 +113,11 @@ class Server:
         return request.answer(202, {"job_id": job})
 
 
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def drop(request):
     """Breaks the connection without an answer."""
     request.connection.shutdown(socket.SHUT_RDWR)
@@ -264,6 +269,75 @@ class Upload(ProgramTest):
         result = run(UPLOAD, "--url", self.server.url(), self.path("empty"))
         self.assertEqual(result.returncode, 1)
         self.assertIn("no ELF programs, debug files or packages in it", result.stderr)
+
+    def test_one_wrong_path_does_not_stop_the_rest(self):
+        result = run(UPLOAD, "--url", self.server.url(), self.sample + ".cc", self.sample, "/nonexistent")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("sample.cc: neither an ELF program", result.stderr)
+        self.assertIn("stat /nonexistent: No such file", result.stderr)
+        self.assertIn("2 of 3 files failed", result.stderr)
+        self.assertIn("1 sent", result.stdout)
+        self.stored(self.sample)
+
+    def test_many_warnings_of_one_kind_are_counted(self):
+        os.mkdir(self.path("a"))
+        for i in range(7):
+            tool("gcc", "-s", "-Wl,--build-id=sha1", f"-DN={i}", "-x", "c", "-", "-o", self.path("a", f"p{i}"), stdin=b"int main(void) { return N; }")
+        result = run(UPLOAD, "--url", self.server.url(), self.path("a"))
+        self.assertEqual(result.stderr.count("looks stripped"), 3)
+        self.assertIn("in all, 7 executables look stripped, and no debug file was found (--verbose lists them)", result.stderr)
+        result = run(UPLOAD, "--url", self.server.url(), "--verbose", self.path("a"))
+        self.assertEqual(result.stderr.count("looks stripped"), 7)
+        self.assertNotIn("in all", result.stderr)
+
+    def test_a_supplement_goes_first_wherever_it_lies(self):
+        os.makedirs(self.path("a", "z"))
+        names = []
+        for i in range(3):
+            names.append(self.path("a", f"p{i}"))
+            tool("g++", f"-O{i + 1}", "-g", "-Wl,--build-id=sha1", self.sample + ".cc", "-o", names[-1])
+        tool("dwz", "-m", self.path("a", "z", "common"), "-M", self.path("a", "z", "common"), *names)
+        self.upload("-j", "4", self.path("a"))
+        self.assertEqual([w["role"] for w in self.server.begun], ["supplement"] + 3 * ["executable"])
+        finished = [r for r in self.server.requests if "/finish" in r or r == "POST /v1/uploads"]
+        self.assertIn("/finish", finished[1], "nothing begins before the supplement is there")
+        self.server.begun.clear()
+        self.upload("--force", names[1])
+        self.assertEqual([w["role"] for w in self.server.begun], ["supplement", "executable"], "found as the file names it")
+        self.assertIn("build_id", self.server.begun[0])
+
+    def split_dwarf(self):
+        os.makedirs(self.path("o"))
+        for name, text in (("a", "int twice(int); int main(int c, char **v) { return twice(c); }"), ("b", "int twice(int x) { return 2 * x; }")):
+            with open(self.path(f"{name}.c"), "w", encoding="ascii") as file:
+                file.write(text)
+            tool("gcc", "-gdwarf-4", "-gsplit-dwarf", "-c", self.path(f"{name}.c"), "-o", self.path("o", f"{name}.o"))
+        tool("gcc", "-Wl,--build-id=sha1", self.path("o", "a.o"), self.path("o", "b.o"), "-o", self.path("prog"))
+        return self.path("prog")
+
+    def test_dwo_files_go_before_their_program_as_one_archive(self):
+        program = self.split_dwarf()
+        self.upload(program)
+        split, executable = self.server.begun
+        self.assertEqual((split["role"], executable["role"]), ("split", "executable"))
+        self.assertEqual(split["build_id"], executable["build_id"])
+        archive = self.path("archive.a")
+        with open(archive, "wb") as file:
+            file.write(self.server.files[split["sha256"]])
+        self.assertEqual(subprocess.run(["ar", "p", archive, "0"], capture_output=True, check=True).stdout,
+                         read(self.path("o", "a.dwo")))
+        self.upload(program)
+        self.assertEqual(len(self.server.files), 2, "the same archive every time")
+        os.unlink(self.path("o", "b.dwo"))
+        self.upload("--force", program, stderr="prog: 1 of its 2 .dwo files were not found")
+
+    def test_a_dwp_goes_before_its_program_and_not_alone(self):
+        program = self.split_dwarf()
+        tool("dwp", "-e", program, "-o", program + ".dwp")
+        self.upload(program)
+        self.stored(program + ".dwp", program)
+        self.assertEqual([w["role"] for w in self.server.begun], ["split", "executable"])
+        self.upload(program + ".dwp", status=1, stderr="prog.dwp: split DWARF goes with its program: name that")
 
     def test_a_damaged_file_in_a_folder_does_not_stop_the_rest(self):
         os.mkdir(self.path("a"))

@@ -183,6 +183,59 @@ class Upload(unittest.TestCase):
             self.assertEqual((answer.status, answer.code), (400, "invalid"), query)
         self.assertEqual(self.daemon.chunk(upload, 0, b"").status, 400)
 
+    def frames(self, identity, addresses):
+        """Of each address the frames; what is told about the symbols is left out."""
+        module = self.daemon.symbolize({"modules": [{"file_id": identity, "addresses": addresses}]})[0]
+        self.assertEqual(module["status"], "ok", module)
+        return [result["frames"] for result in module["results"]]
+
+    def done(self, content, role="executable", **members):
+        begun = self.daemon.upload(content, role, **members)
+        self.assertNotEqual(begun.get("status"), "exists", begun)
+        job = self.daemon.wait_job(begun["job_id"])
+        self.assertEqual(job["state"], "done", job)
+        return job.get("reason", "")
+
+    def test_split_dwarf_before_and_after_its_program(self):
+        sample = os.path.join(SOURCE_DIR, "tests/daemon/sample.cc")
+        program, packed = os.path.join(self.folder, "split"), os.path.join(self.folder, "split.dwp")
+        subprocess.run(["g++", "-gdwarf-4", "-gsplit-dwarf", "-O1", "-fPIE", "-pie", "-Wl,--build-id=sha1", sample, "-o", program],
+                       cwd=self.folder, check=True)
+        dwo = next(os.path.join(self.folder, name) for name in os.listdir(self.folder) if name.endswith(".dwo"))
+        subprocess.run(["dwp", dwo, "-o", packed], check=True)
+        archive = os.path.join(self.folder, "split.a")
+        subprocess.run(["ar", "rcS", archive, dwo], check=True)
+        whole = compile_sample(self.folder, "-gdwarf-4", name="whole")
+        addresses = text_addresses(whole)
+        self.done(read(whole), file_id=file_id(read(whole)))
+        want = self.frames(file_id(read(whole)), addresses)
+        self.assertTrue(any(len(frames) > 1 for frames in want), "the sample has inlined calls")
+        for split in packed, archive:
+            for split_first in True, False:
+                with self.subTest(split=split, split_first=split_first), Cairnd() as self.daemon:
+                    ids = {"file_id": file_id(read(program)), "build_id": build_id(program)}
+                    halves = [lambda: self.done(read(split), "split", build_id=ids["build_id"]), lambda: self.done(read(program), **ids)]
+                    reason = (halves if split_first else halves[::-1])[0]()
+                    self.assertIn("kept for the files that need it" if split_first else "split DWARF is missing", reason)
+                    if not split_first:
+                        self.assertTrue(all(len(frames) == 1 for frames in self.frames(ids["file_id"], addresses)))
+                    reason = (halves if split_first else halves[::-1])[1]()
+                    self.assertEqual(reason, "")
+                    self.assertEqual(self.frames(ids["file_id"], addresses), want)
+                    again = self.daemon.begin(read(split), "split", build_id=ids["build_id"])
+                    self.assertEqual((again.json["status"], again.json["reason"]), ("exists", "the same bytes are kept"))
+
+    def test_a_repaired_file_is_taken_in_place_of_a_damaged_one(self):
+        text = subprocess.run(["readelf", "-SW", self.path], check=True, capture_output=True, text=True).stdout
+        foff, size = (int(word, 16) for word in re.search(r" \.debug_info +PROGBITS +\w+ (\w+) (\w+)", text).groups())
+        damaged = bytearray(self.content)
+        damaged[foff + size // 2:foff + size] = b"\xff" * (size - size // 2)
+        self.assertTrue(self.done(bytes(damaged), file_id=file_id(bytes(damaged)), build_id=self.ids["build_id"]))
+        again = self.daemon.begin(bytes(damaged), file_id=file_id(bytes(damaged)), build_id=self.ids["build_id"])
+        self.assertEqual(again.json["status"], "exists")
+        self.assertEqual(self.done(self.content, **self.ids), "")
+        self.assertEqual(self.daemon.begin(self.content, **self.ids).json["status"], "exists")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)
