@@ -157,6 +157,25 @@ bool build_id_parse(const char *text, size_t len, struct build_id *ret)
 	return true;
 }
 
+bool build_id_from_path(const char *path, size_t len, struct build_id *ret)
+{
+	static const char tree[] = ".build-id/", end[] = ".debug";
+	const size_t tree_len = sizeof(tree) - 1, end_len = sizeof(end) - 1;
+	const char *at = memmem(path, len, tree, tree_len);
+	char hex[BUILD_ID_HEX_SIZE];
+
+	if (!at || (at > path && at[-1] != '/'))
+		return false;
+	at += tree_len;
+	size_t left = len - (size_t)(at - path);
+	if (left < 3 + 1 + end_len || left - end_len - 1 >= sizeof(hex) || at[2] != '/' || memcmp(at + left - end_len, end, end_len) != 0)
+		return false;
+	size_t rest = left - end_len - 3;
+	memcpy(hex, at, 2);
+	memcpy(hex + 2, at + 3, rest);
+	return build_id_parse(hex, 2 + rest, ret);
+}
+
 bool build_id_equal(const struct build_id *a, const struct build_id *b)
 {
 	return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;

@@ -52,6 +52,11 @@ struct err *build_id_from_ids(const struct elf_ids *ids, struct build_id *ret) M
 void build_id_format(const struct build_id *id, char text[BUILD_ID_HEX_SIZE]);
 /** 1 to 64 bytes of hex, either case; false for anything else. */
 bool build_id_parse(const char *text, size_t len, struct build_id *ret);
+/**
+ * The build ID that a debug file's path names: "../.build-id/ab/cdef01.debug". False for any other path.
+ * Source: GDB manual, "Debugging Information in Separate Files".
+ */
+bool build_id_from_path(const char *path, size_t len, struct build_id *ret);
 bool build_id_equal(const struct build_id *a, const struct build_id *b);
 
 #endif

@@ -248,6 +248,48 @@ struct err *store_blob_put(struct store *store, int fd, const char *name, struct
 	return NULL;
 }
 
+struct drop_blob {
+	const struct sha256 *id;
+	bool dropped;
+};
+
+static struct err *drop_blob_run(struct txn *txn, void *arg)
+{
+	struct drop_blob *drop = arg;
+	struct blob_record record;
+	MDB_val key = {.mv_size = SHA256_BYTES, .mv_data = (void *)(uintptr_t)drop->id->bytes}, value;
+	bool found, used;
+
+	drop->dropped = false;
+	TRY(txn_get(txn, DB_BLOBS, drop->id->bytes, SHA256_BYTES, &value, &found));
+	drop->dropped = !found;
+	if (!found)
+		return NULL;
+	TRY(blob_decode(&key, &value, &record));
+	TRY(scan_any(txn, DB_BLOB_USES, drop->id->bytes, SHA256_BYTES, &used));
+	if (used || record.build_id.len > 0)
+		return NULL;
+	TRY(txn_delete(txn, DB_BLOBS, drop->id->bytes, SHA256_BYTES));
+	drop->dropped = true;
+	return NULL;
+}
+
+struct err *store_blob_drop(struct store *store, const struct sha256 *id, bool *dropped_ret)
+{
+	struct drop_blob drop = {.id = id};
+	char path[96];
+
+	blob_path(id, path);
+	(void)pthread_mutex_lock(&store->blob_mutex);
+	struct err *e = writer_run(store, drop_blob_run, &drop, 0);
+	if (!e && drop.dropped)
+		(void)unlinkat(store->dir_fd, path, 0);
+	(void)pthread_mutex_unlock(&store->blob_mutex);
+	if (!e)
+		*dropped_ret = drop.dropped;
+	return e;
+}
+
 /* -------------------------------------------------------------------------------------- reading */
 
 struct err *store_blob_get(struct store_read *read, const struct sha256 *id, struct store_blob *ret, bool *found_ret)

@@ -95,6 +95,9 @@ struct err *store_blob_find(struct store_read *read, uint32_t tenant, const stru
  */
 struct err *store_blob_open(struct store *store, const struct sha256 *id, int *fd_ret) MUST_USE;
 
+/** Drops an original unless a queued or running job uses it, or it was uploaded for an ID; durable on return. *dropped_ret: it is gone. */
+struct err *store_blob_drop(struct store *store, const struct sha256 *id, bool *dropped_ret) MUST_USE;
+
 /** Keeps the bytes of an open file (a package that a source fetched) as an original; durable on return. Its offset is not moved. */
 struct err *store_blob_put(struct store *store, int fd, const char *name, struct sha256 *ret) MUST_USE;
 

@@ -23,7 +23,7 @@ struct store_index {
 	struct store_sources *sources;
 	MDB_txn *txn;
 	uint64_t repository;
-	uint32_t package;
+	uint32_t package, last; /* the present one, and the highest number */
 };
 
 const char *store_ask_answer_name(enum store_ask_answer answer)
@@ -303,14 +303,66 @@ struct err *store_index_begin(struct store_sources *sources, uint64_t repository
 	return NULL;
 }
 
+/* The number of a repository's last package; 0 when it has none. */
+static int last_package(struct store_index *index, uint32_t *ret)
+{
+	struct key next = {0};
+	MDB_cursor *cursor;
+	MDB_val key, value;
+	int rc = mdb_cursor_open(index->txn, index->sources->dbi[SOURCE_DB_PACKAGES], &cursor);
+
+	*ret = 0;
+	if (rc)
+		return rc;
+	key_put_uint(&next, index->repository, 8);
+	key_put_uint(&next, UINT32_MAX, 4);
+	key = val(next.bytes, next.len);
+	rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+	rc = mdb_cursor_get(cursor, &key, &value, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+	if (rc == 0 && key.mv_size == 12 && memcmp(key.mv_data, next.bytes, 8) == 0)
+		*ret = (uint32_t)key_get_uint((const uint8_t *)key.mv_data + 8, 4);
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+struct err *store_index_reopen(struct store_sources *sources, uint64_t repository, struct store_index **ret)
+{
+	struct store_index *index = calloc(1, sizeof(*index));
+
+	if (!index)
+		return err_nomem();
+	index->sources = sources;
+	index->repository = repository;
+	int rc = mdb_txn_begin(sources->env, NULL, 0, &index->txn);
+	if (rc == 0)
+		rc = last_package(index, &index->last);
+	if (rc) {
+		store_index_abort(index);
+		return err_from_lmdb(rc, "sources: index");
+	}
+	*ret = index;
+	return NULL;
+}
+
+uint32_t store_index_number(const struct store_index *index)
+{
+	return index->package;
+}
+
+void store_index_select(struct store_index *index, uint32_t number)
+{
+	index->package = number;
+}
+
 struct err *store_index_package(struct store_index *index, const char *text)
 {
 	struct key bytes = {0};
 
 	if (strlen(text) > STORE_NOTE_MAX)
 		return err_new(ERR_LIMIT, "sources: a package's record of more than %d bytes", STORE_NOTE_MAX);
+	index->package = ++index->last;
 	key_put_uint(&bytes, index->repository, 8);
-	key_put_uint(&bytes, ++index->package, 4);
+	key_put_uint(&bytes, index->package, 4);
 	MDB_val key = val(bytes.bytes, bytes.len), value = val(text, strlen(text));
 	int rc = mdb_put(index->txn, index->sources->dbi[SOURCE_DB_PACKAGES], &key, &value, 0);
 	return rc ? err_from_lmdb(rc, "sources: index") : NULL;
@@ -369,6 +421,37 @@ struct err *store_index_find(struct store_sources *sources, uint64_t repository,
 	} else if (rc && rc != MDB_NOTFOUND) {
 		e = err_from_lmdb(rc, "sources: index");
 	}
+	mdb_txn_abort(txn);
+	return e;
+}
+
+static struct err *each_package(MDB_cursor *cursor, uint64_t repository, struct err *(*each)(void *context, const char *text), void *context)
+{
+	struct key prefix = {0};
+
+	key_put_uint(&prefix, repository, 8);
+	MDB_val key = val(prefix.bytes, prefix.len), value;
+	int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+	for (; rc == 0 && key.mv_size >= 8 && memcmp(key.mv_data, prefix.bytes, 8) == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+		CLEANUP(freep) char *text = strndup(value.mv_data, value.mv_size);
+		if (!text)
+			return err_nomem();
+		TRY(each(context, text));
+	}
+	return rc && rc != MDB_NOTFOUND ? err_from_lmdb(rc, "sources: index") : NULL;
+}
+
+struct err *store_index_each(struct store_sources *sources, uint64_t repository, struct err *(*each)(void *context, const char *text),
+	void *context)
+{
+	MDB_cursor *cursor;
+	MDB_txn *txn;
+
+	TRY(read_begin(sources, &txn));
+	int rc = mdb_cursor_open(txn, sources->dbi[SOURCE_DB_PACKAGES], &cursor);
+	struct err *e = rc ? err_from_lmdb(rc, "sources: index") : each_package(cursor, repository, each, context);
+	if (!rc)
+		mdb_cursor_close(cursor);
 	mdb_txn_abort(txn);
 	return e;
 }

@@ -63,14 +63,25 @@ struct err *store_note_put(struct store_sources *sources, const char *key, const
 /* A repository's index, made anew in one transaction: the old one is seen until store_index_commit. */
 struct store_index;
 struct err *store_index_begin(struct store_sources *sources, uint64_t repository, struct store_index **ret) MUST_USE;
+/** As store_index_begin, but what the repository has stays, and more is added. */
+struct err *store_index_reopen(struct store_sources *sources, uint64_t repository, struct store_index **ret) MUST_USE;
 /** The package that the following IDs belong to. */
 struct err *store_index_package(struct store_index *index, const char *text) MUST_USE;
+/** The number of the present package; with it store_index_select comes back to it. */
+uint32_t store_index_number(const struct store_index *index);
+void store_index_select(struct store_index *index, uint32_t number);
 struct err *store_index_add(struct store_index *index, const struct build_id *build_id) MUST_USE;
 /** Ends it either way; the index is gone afterwards. */
 struct err *store_index_commit(struct store_index *index) MUST_USE;
 void store_index_abort(struct store_index *index);
 /** The package of a build ID, malloc'd; NULL when the repository names none. The last one added wins. */
 struct err *store_index_find(struct store_sources *sources, uint64_t repository, const struct build_id *build_id, char **ret) MUST_USE;
+/**
+ * Calls @p each for the text of every package of a repository, in the order in which they came; it must not write. Blocks no writer;
+ * an error that @p each returns ends it and is handed on.
+ */
+struct err *store_index_each(struct store_sources *sources, uint64_t repository, struct err *(*each)(void *context, const char *text),
+	void *context) MUST_USE;
 /** Whether any repository names it. */
 struct err *store_index_names(struct store_sources *sources, const struct build_id *build_id, bool *ret) MUST_USE;
 

@@ -104,22 +104,13 @@ static bool is_wanted(const struct package *package, const struct build_id *id)
 
 /*
  * Whether a member's name says that nobody wants it, so that its bytes need not be kept: debug packages name their files by build
- * ID (usr/lib/debug/.build-id/ab/cdef.debug). Any other name says nothing.
+ * ID. Any other name says nothing.
  */
 static bool is_named_unwanted(const struct package *package, const char *path)
 {
-	const char *at = strstr(path, "/.build-id/");
-	char hex[BUILD_ID_HEX_SIZE];
 	struct build_id id;
 
-	if (package->wanted_count == 0 || !at)
-		return false;
-	at += strlen("/.build-id/");
-	size_t len = strlen(at);
-	if (len < 10 || len - 1 >= sizeof(hex) + 6 || at[2] != '/' || strcmp(at + len - 6, ".debug") != 0)
-		return false;
-	(void)snprintf(hex, sizeof(hex), "%.2s%.*s", at, (int)(len - 9), at + 3);
-	return build_id_parse(hex, strlen(hex), &id) && !is_wanted(package, &id);
+	return build_id_from_path(path, strlen(path), &id) && !is_wanted(package, &id);
 }
 
 /* ---------------------------------------------------------------------------------------- reading the archive */

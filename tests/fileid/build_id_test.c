@@ -112,6 +112,35 @@ static void notes_as_segment(size_t from, uint64_t align)
 	maker_program(&m, PT_NOTE, PF_R, from, from, size, align);
 }
 
+Test(build_id_from_path, reads_paths_of_build_id_trees_and_no_others)
+{
+	static const struct {
+		const char *path, *id;
+	} cases[] = {
+		{"usr/lib/debug/.build-id/ab/cdef01.debug", "abcdef01"},
+		{".build-id/ab/cd.debug", "abcd"},
+		{"usr/lib/debug/.build-id/ab/.debug", NULL},
+		{"usr/lib/debug/.build-id/ab/c.debug", NULL},
+		{"usr/lib/debug/.build-id/abc/def.debug", NULL},
+		{"usr/lib/debug/.build-id/ab/xyz0.debug", NULL},
+		{"usr/lib/debug/.build-id/ab/cdef", NULL},
+		{"usr/lib/debug/x.build-id/ab/cd.debug", NULL},
+		{"usr/lib/debug/.build-id/", NULL},
+		{"", NULL},
+	};
+	char text[BUILD_ID_HEX_SIZE], lengthy[300];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct build_id id = {0};
+		cr_assert_eq(build_id_from_path(cases[i].path, strlen(cases[i].path), &id), cases[i].id != NULL, "%s", cases[i].path);
+		build_id_format(&id, text);
+		cr_assert_str_eq(text, cases[i].id ? cases[i].id : "", "%s", cases[i].path);
+	}
+	(void)snprintf(lengthy, sizeof(lengthy), ".build-id/ab/%0200d.debug", 0);
+	struct build_id id;
+	cr_assert_not(build_id_from_path(lengthy, strlen(lengthy), &id));
+}
+
 Test(build_id_from_elf, finds_gnu_and_go_notes_in_every_class_and_order)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {

@@ -46,6 +46,32 @@ static size_t count_in(enum store_job_state state)
 	return n;
 }
 
+Test(store_job_submit, is_found_by_each_file_that_it_is_to_build, .init = setup, .fini = teardown)
+{
+	struct store_job job = {.tenant = 1, .kind = STORE_JOB_PACKAGE, .source = STORE_SOURCE_PACKAGE, .name = "a", .wanted_count = STORE_JOB_WANTED_MAX};
+	uint64_t id;
+
+	for (size_t i = 0; i < job.wanted_count; i++)
+		job.wanted[i] = build_id_of(100 + i);
+	MUST(store_job_submit(store, &job, &id));
+	reopen_with((struct store_options){0});
+	struct store_job got = get(id);
+	cr_assert_eq(got.wanted_count, job.wanted_count);
+	for (size_t i = 0; i < job.wanted_count; i++) {
+		CLEANUP(store_read_endp) struct store_read *read = NULL;
+		struct store_query query = {.tenant = 1, .build_id = job.wanted[i]};
+		size_t n;
+		cr_assert(build_id_equal(&got.wanted[i], &job.wanted[i]));
+		MUST(store_read_begin(store, &read));
+		MUST(store_jobs_about(read, &query, &got, 1, &n));
+		cr_assert_eq(n, 1);
+	}
+	job.wanted_count++;
+	struct err *e = store_job_submit(store, &job, &id);
+	cr_assert_eq(err_code(e), ERR_INVALID);
+	err_free(e);
+}
+
 Test(store_job_claim, gives_the_oldest_first_and_nothing_when_empty, .init = setup, .fini = teardown)
 {
 	struct store_job job;

@@ -143,6 +143,42 @@ Test(store_index, half_written_is_not_seen, .init = setup, .fini = teardown)
 	free(text);
 }
 
+static struct err *join(void *context, const char *text)
+{
+	(void)strcat(context, text);
+	return strcmp(text, "stop") == 0 ? err_new(ERR_LIMIT, "enough") : NULL;
+}
+
+Test(store_index, is_added_to_and_walked_in_order, .init = setup, .fini = teardown)
+{
+	struct store_index *index;
+	char all[64] = "";
+
+	index_one(1, "a", &by_build.build_id);
+	index_one(2, "other", &by_build.build_id);
+	MUST(store_index_reopen(sources, 1, &index));
+	MUST(store_index_package(index, "b"));
+	uint32_t number = store_index_number(index);
+	MUST(store_index_package(index, "c"));
+	store_index_select(index, number);
+	MUST(store_index_add(index, &by_longer.build_id));
+	MUST(store_index_commit(index));
+	MUST(store_index_reopen(sources, UINT64_MAX, &index)); /* behind the last, where nothing is */
+	MUST(store_index_package(index, "z"));
+	MUST(store_index_commit(index));
+	MUST(store_index_each(sources, 1, join, all));
+	cr_assert_str_eq(all, "abc");
+	char *text = find(1, &by_longer), *old = find(1, &by_build);
+	cr_assert_str_eq(text, "b");
+	cr_assert_str_eq(old, "a");
+	free(text);
+	free(old);
+	index_one(3, "stop", &by_build.build_id);
+	struct err *e = store_index_each(sources, 3, join, all);
+	cr_assert_eq(err_code(e), ERR_LIMIT);
+	err_free(e);
+}
+
 Test(store_note, is_kept, .init = setup, .fini = teardown)
 {
 	char *text;

@@ -299,6 +299,35 @@ Test(store_blob_find, gives_the_newest_of_a_role, .init = setup, .fini = teardow
 	cr_assert_not(found);
 }
 
+Test(store_blob_drop, takes_away_what_no_job_needs, .init = setup, .fini = teardown)
+{
+	struct store_job job = {.tenant = STORE_TENANT_PUBLIC, .kind = STORE_JOB_PACKAGE, .source = STORE_SOURCE_PACKAGE, .input_count = 1, .name = "a.deb"};
+	CLEANUP(closep) int from = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	struct store_blob blob;
+	struct sha256 id;
+	uint64_t number;
+	bool dropped, found;
+
+	cr_assert_eq(write(from, "package", 7), 7);
+	MUST(store_blob_put(store, from, "a.deb", &id));
+	job.inputs[0] = (struct store_job_input){STORE_ROLE_PACKAGE, id};
+	MUST(store_job_submit(store, &job, &number));
+	MUST(store_blob_drop(store, &id, &dropped));
+	cr_assert_not(dropped, "a queued job needs it");
+	MUST(store_job_claim(store, &job, &found));
+	MUST(store_job_finish(store, number, NULL));
+	MUST(store_blob_drop(store, &id, &dropped));
+	cr_assert(dropped);
+	struct store_read *read;
+	MUST(store_read_begin(store, &read));
+	MUST(store_blob_get(read, &id, &blob, &found));
+	store_read_end(read);
+	cr_assert_not(found);
+	struct err *e = store_job_submit(store, &job, &number);
+	cr_assert_eq(err_code(e), ERR_NOT_FOUND);
+	err_free(e);
+}
+
 Test(store_blob_put, keeps_a_file_of_any_size_down_to_none, .init = setup, .fini = teardown)
 {
 	static const size_t sizes[] = {0, 1, 4 << 20, (4 << 20) + 1};
