@@ -14,10 +14,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The head of all records that we look at. */
+enum { PATH_BYTES = 4096 };
+
+/* The head of all records that we look at, and all of PERF_RECORD_MMAP2. */
 struct record {
 	struct perf_event_header header;
 	uint32_t ids[4];
+};
+struct mmap2_record {
+	struct perf_event_header header;
+	uint32_t pid, tid;
+	uint64_t start, len, foff;
+	uint32_t major, minor;
+	uint64_t inode, generation;
+	uint32_t protection, flags;
+	char path[PATH_BYTES + 1];
 };
 
 static size_t page_bytes(void)
@@ -62,18 +73,46 @@ static void copy_out(const struct events *events, uint64_t at, void *to, size_t 
 		((uint8_t *)to)[i] = data[(at + i) & mask];
 }
 
-static struct err *hand_out(const struct record *record, const struct events_handler *handler)
+static struct err *mapped(const struct events *events, uint64_t at, const struct events_handler *handler)
 {
+	struct mmap2_record record;
+	struct perf_event_header header;
+
+	copy_out(events, at, &header, sizeof(header));
+	size_t len = header.size < sizeof(record) - 1 ? header.size : sizeof(record) - 1;
+	if (!handler->mapped || len <= offsetof(struct mmap2_record, path))
+		return NULL;
+	copy_out(events, at, &record, len);
+	((char *)&record)[len] = 0;
+	struct proc_map map = {.start = record.start, .end = record.start + record.len, .foff = record.foff, .inode = record.inode,
+		.major = record.major, .minor = record.minor, .executable = true, .path = record.path};
+	return map.start < map.end ? handler->mapped(handler->context, record.pid, &map) : NULL;
+}
+
+static struct err *hand_out(const struct events *events, uint64_t at, const struct record *record, const struct events_handler *handler)
+{
+	uint32_t pid = record->ids[0];
+
 	switch (record->header.type) {
 	case PERF_RECORD_MMAP2:
+		TRY(mapped(events, at, handler));
+		return handler->changed(handler->context, pid);
 	case PERF_RECORD_MMAP:
-		return handler->changed(handler->context, record->ids[0]);
+		return handler->changed(handler->context, pid);
 	case PERF_RECORD_COMM:
-		return record->header.misc & PERF_RECORD_MISC_COMM_EXEC ? handler->changed(handler->context, record->ids[0]) : NULL;
+		if (!(record->header.misc & PERF_RECORD_MISC_COMM_EXEC))
+			return NULL;
+		if (handler->execed)
+			TRY(handler->execed(handler->context, pid));
+		return handler->changed(handler->context, pid);
 	case PERF_RECORD_FORK: /* pid, ppid, tid, ptid: threads share what is known */
-		return record->ids[0] != record->ids[1] ? handler->changed(handler->context, record->ids[0]) : NULL;
+		if (pid == record->ids[1])
+			return NULL;
+		if (handler->forked)
+			TRY(handler->forked(handler->context, pid, record->ids[1]));
+		return handler->changed(handler->context, pid);
 	case PERF_RECORD_EXIT:
-		return record->ids[0] == record->ids[2] ? handler->gone(handler->context, record->ids[0]) : NULL;
+		return record->ids[0] == record->ids[2] ? handler->gone(handler->gone_context, record->ids[0]) : NULL;
 	case PERF_RECORD_LOST: { /* u64 id, u64 lost */
 		uint64_t lost = 0;
 		memcpy(&lost, &record->ids[2], sizeof(lost));
@@ -98,7 +137,7 @@ struct err *events_read(struct events *events, const struct events_handler *hand
 			break;
 		size_t len = record.header.size < sizeof(record) ? record.header.size : sizeof(record);
 		copy_out(events, tail, &record, len);
-		e = hand_out(&record, handler);
+		e = hand_out(events, tail, &record, handler);
 		tail += record.header.size;
 	}
 	__atomic_store_n(&control->data_tail, head, __ATOMIC_RELEASE);

@@ -6,6 +6,7 @@
 #ifndef CAIRN_AGENT_EVENTS_H
 #define CAIRN_AGENT_EVENTS_H
 
+#include "agent/proc_maps.h"
 #include "base/err.h"
 
 #include <stddef.h>
@@ -20,9 +21,13 @@ struct events {
 
 struct events_handler {
 	struct err *(*changed)(void *context, uint32_t pid);
-	struct err *(*gone)(void *context, uint32_t pid);
+	/* Before `changed`, where they are set: what began. */
+	struct err *(*forked)(void *context, uint32_t pid, uint32_t parent);
+	struct err *(*execed)(void *context, uint32_t pid);
+	struct err *(*mapped)(void *context, uint32_t pid, const struct proc_map *map);
+	struct err *(*gone)(void *gone_context, uint32_t pid);
 	struct err *(*lost)(void *context, uint64_t events);
-	void *context;
+	void *context, *gone_context;
 };
 
 /** ERR_OS. */

@@ -40,7 +40,7 @@ static bool take_decimal(const char **at, uint64_t *ret)
 bool proc_map_parse(const char *line, struct proc_map *ret)
 {
 	struct proc_map map = {0};
-	uint64_t device = 0;
+	uint64_t major = 0, minor = 0;
 
 	if (!take_hex(&line, '-', &map.start) || !take_hex(&line, ' ', &map.end))
 		return false;
@@ -49,12 +49,14 @@ bool proc_map_parse(const char *line, struct proc_map *ret)
 			return false;
 	map.executable = line[2] == 'x';
 	line += 4;
-	if (*line++ != ' ' || !take_hex(&line, ' ', &map.foff) || !take_hex(&line, ':', &device) || !take_hex(&line, ' ', &device) ||
+	if (*line++ != ' ' || !take_hex(&line, ' ', &map.foff) || !take_hex(&line, ':', &major) || !take_hex(&line, ' ', &minor) ||
 		!take_decimal(&line, &map.inode))
 		return false;
 	while (*line == ' ')
 		line++;
 	map.path = line;
+	map.major = (uint32_t)major;
+	map.minor = (uint32_t)minor;
 	if (map.start >= map.end)
 		return false;
 	*ret = map;

@@ -12,6 +12,7 @@
 
 struct proc_map {
 	uint64_t start, end, foff, inode;
+	uint32_t major, minor; /* of the device */
 	bool executable;
 	const char *path; /* in the line; "" when there is none */
 };

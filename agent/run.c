@@ -9,6 +9,7 @@
 #include "agent/collect.h"
 #include "agent/kernel.h"
 #include "agent/otlp.h"
+#include "agent/resume.h"
 #include "agent/self.h"
 #include "agent/watch.h"
 #include "base/log.h"
@@ -31,6 +32,7 @@ struct agent {
 	struct sampler *sampler;
 	struct tables *tables;
 	struct watch *watch;
+	struct resume *resume;
 	struct kernel *kernel;
 	struct processes *processes;
 	/* One of these three, by options->protocol. */
@@ -76,6 +78,8 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	const struct process_info *process = NULL;
 
 	agent->records++;
+	if (head->cut_bytes)
+		TRY(resume_sample(agent->resume, head, frames, &head, &frames));
 	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_TABLE || head->end == UNWIND_END_NO_MAPPING ||
 		head->end == UNWIND_END_FRAME_POINTER)
 		TRY(watch_missed(agent->watch, head->pid, agent->now_ms));
@@ -93,10 +97,44 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	return agent->otlp ? otlp_add(agent->otlp, head, frames, process) : collect_add(agent->collect, head, frames);
 }
 
+static struct err *on_forked(void *context, uint32_t pid, uint32_t parent)
+{
+	const struct agent *agent = context;
+
+	return tables_forked(agent->tables, pid, parent);
+}
+
+static struct err *on_execed(void *context, uint32_t pid)
+{
+	const struct agent *agent = context;
+
+	return tables_execed(agent->tables, pid);
+}
+
+static struct err *on_mapped(void *context, uint32_t pid, const struct proc_map *map)
+{
+	const struct agent *agent = context;
+
+	return tables_mapped(agent->tables, pid, map);
+}
+
+/** Where single processes are asked for, others are not read. */
+static bool is_wanted(const struct agent *agent, uint32_t pid)
+{
+	const struct filter *filter = &agent->options->filter;
+
+	for (size_t i = 0; i < filter->pid_count; i++)
+		if (filter->pids[i] == pid)
+			return true;
+	return filter->pid_count == 0;
+}
+
 static struct err *on_changed(void *context, uint32_t pid)
 {
 	struct agent *agent = context;
 
+	if (!is_wanted(agent, pid))
+		return NULL;
 	processes_changed(agent->processes, pid);
 	return watch_changed(agent->watch, pid, agent->now_ms);
 }
@@ -110,18 +148,28 @@ static struct err *on_gone(void *context, uint32_t pid)
 	return NULL;
 }
 
+/** All processes that are asked for. */
+static struct err *scan(struct agent *agent)
+{
+	const struct filter *filter = &agent->options->filter;
+
+	for (size_t i = 0; i < filter->pid_count; i++)
+		TRY(watch_changed(agent->watch, filter->pids[i], 0));
+	return filter->pid_count > 0 ? NULL : watch_scan(agent->watch);
+}
+
 static struct err *on_lost(void *context, uint64_t events)
 {
 	struct agent *agent = context;
 
 	agent->lost_events += events;
-	return watch_scan(agent->watch);
+	return scan(agent);
 }
 
 /** Hands out what the kernel has, and reads the processes that are due. */
 static struct err *take_in(struct agent *agent, int timeout_ms, uint32_t *left_ret)
 {
-	struct sampler_handler handler = {.sample = on_sample, .changed = on_changed, .gone = on_gone, .lost = on_lost, .context = agent};
+	struct sampler_handler handler = {.sample = on_sample, .forked = on_forked, .execed = on_execed, .mapped = on_mapped, .changed = on_changed, .gone = on_gone, .lost = on_lost, .context = agent};
 
 	agent->now_ms = clock_ms(CLOCK_MONOTONIC);
 	TRY(sampler_poll(agent->sampler, timeout_ms, &handler));
@@ -136,7 +184,7 @@ static struct err *read_all(struct agent *agent)
 	uint64_t give_up_ms = clock_ms(CLOCK_MONOTONIC) + START_MS;
 	uint32_t left = 1;
 
-	TRY(watch_scan(agent->watch));
+	TRY(scan(agent));
 	while (agent->options->once_ms && (left > 0 || tables_pending(agent->tables) > 0) && !*agent->stopped &&
 		clock_ms(CLOCK_MONOTONIC) < give_up_ms)
 		TRY(take_in(agent, START_PAUSE_MS, &left));
@@ -153,6 +201,17 @@ static void append(char line[LINE_BYTES], const char *name, uint64_t value)
 		(void)snprintf(line + len, LINE_BYTES - len, "%s%s=%" PRIu64, len ? " " : "", name, value);
 }
 
+/** The kernel half's counters, and what became of the stacks that it could not finish. */
+static void count_all(const struct agent *agent, uint64_t counters[SAMPLE_COUNTERS])
+{
+	struct resume_counters resumed;
+
+	sampler_counters(agent->sampler, counters);
+	resume_counters(agent->resume, &resumed);
+	for (unsigned i = 0; i < UNWIND_ENDS; i++)
+		counters[i] += resumed.ends[i] - resumed.before[i];
+}
+
 /** One line with what was sampled, one with every counter that is not 0, one with what the tables hold, one of the collector. */
 static void log_counters(const struct agent *agent)
 {
@@ -162,7 +221,7 @@ static void log_counters(const struct agent *agent)
 	uint64_t counters[SAMPLE_COUNTERS], user = 0;
 	char line[LINE_BYTES] = "";
 
-	sampler_counters(agent->sampler, counters);
+	count_all(agent, counters);
 	tables_counters(agent->tables, &tables);
 	watch_counters(agent->watch, &watch);
 	for (unsigned i = 0; i < UNWIND_ENDS; i++)
@@ -222,7 +281,7 @@ static struct err *send_status(struct agent *agent)
 	uint64_t counters[SAMPLE_COUNTERS];
 
 	reporter_counters(agent->reporter, &reporter);
-	sampler_counters(agent->sampler, counters);
+	count_all(agent, counters);
 	self_usage(&status.cpu_user_ns, &status.cpu_system_ns, &status.memory_bytes);
 	sampler_usage(agent->sampler, &status.bpf_ns, &status.bpf_map_bytes);
 	status.samples = counters[SAMPLE_COUNT_TAKEN];
@@ -444,6 +503,7 @@ static struct err *start(struct agent *agent)
 
 	TRY(sampler_create(&sampling, &agent->sampler));
 	TRY(tables_create(sampler_arrays(agent->sampler), NULL, &agent->tables));
+	TRY(resume_create(agent->tables, sampler_arrays(agent->sampler), &agent->resume));
 	TRY(watch_create(agent->tables, &agent->watch));
 	TRY(processes_create("/proc", &agent->processes));
 	TRY(kernel_create("/proc/kallsyms", &agent->kernel));
@@ -469,6 +529,7 @@ static void finish(struct agent *agent)
 	kernel_destroy(agent->kernel);
 	processes_destroy(agent->processes);
 	watch_destroy(agent->watch);
+	resume_destroy(agent->resume);
 	tables_destroy(agent->tables);
 	sampler_destroy(agent->sampler);
 }

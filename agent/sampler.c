@@ -19,6 +19,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <poll.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,8 @@ struct sampler {
 	struct program program;
 	struct ring_buffer *ring;
 	struct tables_arrays arrays;
+	uint32_t *gone; /* processes that are gone, until their samples have been handed out */
+	size_t gone_count, gone_cap;
 	struct chunks chunks[TABLES_GROWING];
 	struct mapped exes, infos;
 	struct cpu *cpus;
@@ -225,6 +228,7 @@ void sampler_destroy(struct sampler *s)
 		chunks_deinit(&s->chunks[i]);
 	unmap(&s->exes);
 	unmap(&s->infos);
+	free(s->gone);
 	ring_buffer__free(s->ring);
 	program_unload(&s->program);
 	off_cpu_destroy(s->off_cpu);
@@ -414,23 +418,45 @@ void sampler_stop(struct sampler *s)
 		(void)bpf_link__destroy(TAKE_PTR(s->probes[i]));
 }
 
+/** A process is gone: said when its samples have been handed out. */
+static struct err *note_gone(void *context, uint32_t pid)
+{
+	struct sampler *s = context;
+
+	if (s->gone_count == s->gone_cap) {
+		size_t cap = s->gone_cap ? 2 * s->gone_cap : 256;
+		uint32_t *gone = realloc(s->gone, cap * sizeof(*gone));
+		if (!gone)
+			return err_nomem();
+		s->gone = gone;
+		s->gone_cap = cap;
+	}
+	s->gone[s->gone_count++] = pid;
+	return NULL;
+}
+
 struct err *sampler_poll(struct sampler *s, int timeout_ms, const struct sampler_handler *handler)
 {
-	struct events_handler events = {.changed = handler->changed, .gone = handler->gone, .lost = handler->lost, .context = handler->context};
+	struct events_handler events = {.forked = handler->forked, .execed = handler->execed, .mapped = handler->mapped,
+		.changed = handler->changed, .gone = note_gone, .lost = handler->lost, .context = handler->context};
+	struct pollfd ring = {.fd = ring_buffer__epoll_fd(s->ring), .events = POLLIN};
 
 	s->handler = handler;
-	int rc = ring_buffer__poll(s->ring, timeout_ms);
-	if (rc < 0 && rc != -EINTR)
-		return err_os(-rc, "BPF ring buffer");
-	/* Records that woke nobody. */
-	rc = ring_buffer__consume(s->ring);
+	events.gone_context = s;
+	if (poll(&ring, 1, timeout_ms) < 0 && errno != EINTR)
+		return err_os(errno, "BPF ring buffer");
+	for (unsigned i = 0; i < s->cpu_count; i++)
+		if (s->cpus[i].listens)
+			TRY(events_read(&s->cpus[i].events, &events));
+	/* Also records that woke nobody. */
+	int rc = ring_buffer__consume(s->ring);
 	if (rc < 0 && rc != -EINTR)
 		return err_os(-rc, "BPF ring buffer");
 	if (s->failure)
 		return TAKE_PTR(s->failure);
-	for (unsigned i = 0; i < s->cpu_count; i++)
-		if (s->cpus[i].listens)
-			TRY(events_read(&s->cpus[i].events, &events));
+	for (size_t i = 0; i < s->gone_count; i++)
+		TRY(handler->gone(handler->context, s->gone[i]));
+	s->gone_count = 0;
 	return now_ms() - s->checked_ms >= CPUS_CHECK_MS ? check_cpus(s, &events) : NULL;
 }
 
@@ -473,6 +499,7 @@ const char *sampler_counter_name(unsigned counter)
 		[UNWIND_END_NO_TABLE] = "no_table",
 		[UNWIND_END_NO_INFO] = "no_info",
 		[UNWIND_END_NO_REGISTER] = "no_register",
+		[UNWIND_END_NO_STACK] = "no_stack",
 		[UNWIND_END_READ] = "read",
 		[UNWIND_END_PROGRESS] = "progress",
 		[UNWIND_END_FRAMES] = "frames",

@@ -7,6 +7,7 @@
 #define CAIRN_AGENT_SAMPLER_H
 
 #include "agent/shared.h"
+#include "agent/proc_maps.h"
 #include "agent/tables.h"
 #include "base/err.h"
 
@@ -54,8 +55,13 @@ struct sampler_status {
 struct sampler_handler {
 	/* A record: @p frames has head->frame_count frames, then head->kernel_count kernel addresses. */
 	struct err *(*sample)(void *context, const struct sample_head *head, const uint64_t *frames);
+	/* What began, told before the samples that it concerns; each may be NULL. Paths live for the call. */
+	struct err *(*forked)(void *context, uint32_t pid, uint32_t parent);
+	struct err *(*execed)(void *context, uint32_t pid);
+	struct err *(*mapped)(void *context, uint32_t pid, const struct proc_map *map);
 	/* Process @p pid began, or its mappings changed. */
 	struct err *(*changed)(void *context, uint32_t pid);
+	/* It is gone, and its samples have been handed out. */
 	struct err *(*gone)(void *context, uint32_t pid);
 	/* The kernel could not tell all: any process may have changed. */
 	struct err *(*lost)(void *context, uint64_t events);

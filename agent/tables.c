@@ -7,6 +7,7 @@
  */
 #include "agent/tables.h"
 
+#include "agent/drafts.h"
 #include "agent/exe_files.h"
 #include "agent/proc_maps.h"
 #include "agent/ranges.h"
@@ -38,6 +39,9 @@ struct tables {
 	uint32_t *free_processes;
 	uint32_t process_count, free_process_count;
 	struct hmap index; /* pid -> slot */
+	struct hmap inodes; /* digest of (device, inode) as /proc/PID/maps has them -> executable that it was last */
+	struct drafts *drafts;
+	struct unwind_mapping *draft_items; /* of the last draft that was asked for */
 	struct tables_counters counters;
 };
 
@@ -70,7 +74,13 @@ static struct exe_key key_of(const struct stat *st)
 		.ctime_ns = nanoseconds(&st->st_ctim)};
 }
 
-static struct err *exe_of_file(struct sync *s, const struct proc_map *map, uint32_t *ret)
+static uint64_t inode_digest(const struct proc_map *map)
+{
+	uint64_t words[] = {(uint64_t)map->major << 32 | map->minor, map->inode};
+	return digest_xxh3_64(words, sizeof(words));
+}
+
+static struct err *exe_of_mapped_file(struct sync *s, const struct proc_map *map, uint32_t *ret)
 {
 	struct stat st;
 
@@ -90,6 +100,49 @@ static struct err *exe_of_file(struct sync *s, const struct proc_map *map, uint3
 	}
 	key = key_of(&st); /* of what was opened */
 	return exes_add(s->tables->exes, &key, fd, map->path, s->pid, ret);
+}
+
+static struct err *exe_of_file(struct sync *s, const struct proc_map *map, uint32_t *ret)
+{
+	TRY(exe_of_mapped_file(s, map, ret));
+	return *ret ? hmap_set(&s->tables->inodes, inode_digest(map), *ret) : NULL;
+}
+
+static bool ends_with_name(const char *path, const char *name)
+{
+	const char *slash = strrchr(path, '/');
+	return strncmp(slash ? slash + 1 : path, name, TABLES_NAME_MAX - 1) == 0;
+}
+
+/**
+ * The executable of a mapping that an event told of, when the process may be gone: the file at its path, if it is that inode
+ * still; else what the inode was when it was seen last, if the name is the same.
+ */
+static struct err *exe_of_event(struct sync *s, const struct proc_map *map, uint32_t *ret)
+{
+	struct stat st;
+	uint64_t known = 0;
+
+	*ret = 0;
+	if (map->path[0] == '/' && exe_files_stat(s->pid, map, &st) && st.st_ino == map->inode)
+		return exe_of_file(s, map, ret);
+	if (map->path[0] == '/' && stat(map->path, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == map->inode) {
+		struct exe_key key = key_of(&st);
+		*ret = exes_find(s->tables->exes, &key);
+		if (*ret || exes_is_busy(s->tables->exes))
+			return NULL;
+		int fd = exe_files_open_in_root((uint32_t)getpid(), map->path, &st);
+		if (fd < 0)
+			return NULL;
+		key = key_of(&st);
+		return exes_add(s->tables->exes, &key, fd, map->path, (uint32_t)getpid(), ret);
+	}
+	if (!hmap_get(&s->tables->inodes, inode_digest(map), &known))
+		return NULL;
+	const struct tables_exe *exe = exes_at(s->tables->exes, (uint32_t)known);
+	if (exe && ends_with_name(map->path, exe->name))
+		*ret = (uint32_t)known;
+	return NULL;
 }
 
 /** Our own vDSO as a file. */
@@ -118,17 +171,14 @@ static struct err *exe_of_vdso(struct sync *s, const struct proc_map *map, uint3
 
 /* -------------------------------------------------------------------------------------- processes */
 
-static struct err *take_map(struct sync *s, const struct proc_map *map)
+/** A mapping as the unwinder takes it. */
+static struct err *identify(struct sync *s, const struct proc_map *map, bool by_event, struct unwind_mapping *ret)
 {
 	struct unwind_mapping mapping = {.start = map->start, .end = map->end, .vaddr = map->start, .kind = UNWIND_MAPPING_FRAME_POINTER};
 	uint32_t number = 0;
 
-	if (s->count == UNWIND_MAPPINGS_MAX) {
-		s->cut = true;
-		return NULL;
-	}
 	if (map->inode != 0)
-		TRY(exe_of_file(s, map, &number));
+		TRY(by_event ? exe_of_event(s, map, &number) : exe_of_file(s, map, &number));
 	else if (strcmp(map->path, "[vdso]") == 0)
 		TRY(exe_of_vdso(s, map, &number));
 	const struct tables_exe *exe = exes_at(s->tables->exes, number);
@@ -140,6 +190,19 @@ static struct err *take_map(struct sync *s, const struct proc_map *map)
 	} else if (!exe && map->inode != 0 && exes_is_busy(s->tables->exes)) {
 		mapping.kind = UNWIND_MAPPING_FILE; /* executable 0: its samples say so, and bring the process back */
 	}
+	*ret = mapping;
+	return NULL;
+}
+
+static struct err *take_map(struct sync *s, const struct proc_map *map)
+{
+	struct unwind_mapping mapping;
+
+	if (s->count == UNWIND_MAPPINGS_MAX) {
+		s->cut = true;
+		return NULL;
+	}
+	TRY(identify(s, map, false, &mapping));
 	if (s->count == s->cap) {
 		uint32_t cap = s->cap ? 2 * s->cap : 64;
 		struct unwind_mapping *items = realloc(s->items, cap * sizeof(*items));
@@ -203,7 +266,7 @@ bool tables_knows(const struct tables *tables, uint32_t pid)
 	return process_of(tables, pid) != NULL;
 }
 
-void tables_forget(struct tables *t, uint32_t pid)
+static void forget_published(struct tables *t, uint32_t pid)
 {
 	struct process *process = process_of(t, pid);
 
@@ -215,6 +278,12 @@ void tables_forget(struct tables *t, uint32_t pid)
 	(void)hmap_remove(&t->index, pid);
 	t->free_processes[t->free_process_count++] = (uint32_t)(process - t->processes);
 	t->counters.processes--;
+}
+
+void tables_forget(struct tables *t, uint32_t pid)
+{
+	forget_published(t, pid);
+	drafts_drop(t->drafts, pid);
 }
 
 static struct err *add_process(struct tables *t, uint32_t pid, struct process **ret)
@@ -247,6 +316,76 @@ static uint16_t *hold_exes(struct tables *t, const struct sync *s)
 	}
 	return exes;
 }
+
+/* -------------------------------------------------------------------------------------- drafts */
+
+struct err *tables_forked(struct tables *t, uint32_t pid, uint32_t parent)
+{
+	const struct process *process = process_of(t, parent);
+
+	if (process && process->count <= DRAFTS_MAPPINGS_MAX)
+		return drafts_fork(t->drafts, pid, t->arrays->mappings + process->first, process->count);
+	return drafts_fork_draft(t->drafts, pid, parent);
+}
+
+struct err *tables_execed(struct tables *t, uint32_t pid)
+{
+	forget_published(t, pid); /* it is another program now */
+	return drafts_exec(t->drafts, pid);
+}
+
+struct err *tables_mapped(struct tables *t, uint32_t pid, const struct proc_map *map)
+{
+	const struct process *process = process_of(t, pid);
+
+	/* Until it is read again, a process that maps more is what it was and that. */
+	if (process && !drafts_find(t->drafts, pid) && process->count < DRAFTS_MAPPINGS_MAX)
+		TRY(drafts_fork(t->drafts, pid, t->arrays->mappings + process->first, process->count));
+	return drafts_map(t->drafts, pid, map);
+}
+
+static int compare_mappings(const void *a, const void *b)
+{
+	const struct unwind_mapping *x = a, *y = b;
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/** What is known of a draft's mappings; files are looked at once. */
+static struct err *draft_mappings(struct tables *t, struct draft *draft, const struct unwind_mapping **items_ret, uint32_t *count_ret)
+{
+	struct sync s = {.tables = t, .pid = draft->pid};
+
+	for (uint32_t i = 0; i < draft->count; i++) {
+		struct draft_map *at = &draft->items[i];
+		if (!at->is_known) {
+			TRY(identify(&s, &at->map, true, &at->mapping));
+			at->is_known = true;
+		}
+		t->draft_items[i] = at->mapping;
+	}
+	qsort(t->draft_items, draft->count, sizeof(*t->draft_items), compare_mappings);
+	*items_ret = t->draft_items;
+	*count_ret = draft->count;
+	return NULL;
+}
+
+struct err *tables_mappings(struct tables *t, uint32_t pid, const struct unwind_mapping **items_ret, uint32_t *count_ret)
+{
+	const struct process *process = process_of(t, pid);
+	struct draft *draft = drafts_find(t->drafts, pid);
+
+	*items_ret = NULL;
+	*count_ret = 0;
+	if (draft && draft->count > 0)
+		return draft_mappings(t, draft, items_ret, count_ret);
+	if (process) {
+		*items_ret = t->arrays->mappings + process->first;
+		*count_ret = process->count;
+	}
+	return NULL;
+}
+
+/* -------------------------------------------------------------------------------------- reading */
 
 /** Puts what was read in place of what was known. */
 static struct err *publish(struct tables *t, struct sync *s)
@@ -295,6 +434,7 @@ struct err *tables_sync(struct tables *t, uint32_t pid)
 	if (!e && ok && s.count > 0) {
 		t->counters.processes_synced++;
 		e = publish(t, &s);
+		drafts_drop(t->drafts, pid);
 	} else if (!e) {
 		t->counters.processes_failed++;
 		tables_forget(t, pid);
@@ -335,12 +475,18 @@ void tables_counters(const struct tables *t, struct tables_counters *ret)
 {
 	*ret = t->counters;
 	exes_counters(t->exes, &ret->exes);
+	ret->drafts = drafts_count(t->drafts);
+	ret->drafts_dropped = drafts_dropped(t->drafts);
 }
 
 static struct err *init(struct tables *t, const struct tables_arrays *arrays, const char *program)
 {
 	t->arrays = arrays;
 	TRY(exes_create(arrays, program, &t->exes));
+	TRY(drafts_create(&t->drafts));
+	t->draft_items = calloc(DRAFTS_MAPPINGS_MAX, sizeof(*t->draft_items));
+	if (!t->draft_items)
+		return err_nomem();
 	TRY(ranges_init(&t->mappings, arrays->mapping_count));
 	t->processes = calloc(TABLES_PROCESSES_MAX, sizeof(*t->processes));
 	t->free_processes = calloc(TABLES_PROCESSES_MAX, sizeof(*t->free_processes));
@@ -369,6 +515,9 @@ void tables_destroy(struct tables *t)
 	for (uint32_t i = 0; t->processes && i < t->process_count; i++)
 		free(t->processes[i].exes);
 	exes_destroy(t->exes);
+	drafts_destroy(t->drafts);
+	free(t->draft_items);
+	hmap_deinit(&t->inodes);
 	ranges_deinit(&t->mappings);
 	hmap_deinit(&t->index);
 	free(t->processes);

@@ -8,6 +8,7 @@
 
 #include "agent/arrays.h"
 #include "agent/exes.h"
+#include "agent/proc_maps.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -26,6 +27,7 @@ struct tables_counters {
 	uint64_t mappings_cut;	   /* past UNWIND_MAPPINGS_MAX in one process, or no place left */
 	uint64_t processes_synced, processes_unchanged; /* read; of these with nothing new */
 	uint64_t processes_failed; /* vanished or not readable */
+	uint64_t drafts, drafts_dropped; /* processes known by events only, now; those past a limit */
 };
 
 struct tables;
@@ -39,6 +41,18 @@ void tables_destroy(struct tables *tables);
  * @return NULL; ERR_NOMEM. Cost: about 5 us a mapping of a file, 50 more of a new one.
  */
 struct err *tables_sync(struct tables *tables, uint32_t pid) MUST_USE;
+/*
+ * What the kernel's events tell before a process is read, for samples of processes that are gone by then. ERR_NOMEM. Cheap:
+ * files are looked at only when a sample asks.
+ */
+struct err *tables_forked(struct tables *tables, uint32_t pid, uint32_t parent) MUST_USE;
+struct err *tables_execed(struct tables *tables, uint32_t pid) MUST_USE;
+struct err *tables_mapped(struct tables *tables, uint32_t pid, const struct proc_map *map) MUST_USE;
+/**
+ * The executable mappings of a process as far as they are known, sorted.
+ * @param items_ret  borrowed until the next call of this module; NULL and count 0: nothing is known
+ */
+struct err *tables_mappings(struct tables *tables, uint32_t pid, const struct unwind_mapping **items_ret, uint32_t *count_ret) MUST_USE;
 /** The process is gone. */
 void tables_forget(struct tables *tables, uint32_t pid);
 bool tables_knows(const struct tables *tables, uint32_t pid);

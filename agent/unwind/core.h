@@ -129,7 +129,7 @@ static __attribute__((always_inline)) inline int unwind_cfa_of(struct unwind_run
 	} else if (info->cfa == UNWIND_CFA_DEREF) {
 		__u64 place = value;
 		if (unwind_read(run, place, &value))
-			return unwind_end_with(run, UNWIND_END_READ);
+			return unwind_end_with(run, run->is_leaf ? UNWIND_END_NO_STACK : UNWIND_END_READ);
 		value += (__u64)(__s64)info->cfa_add;
 	}
 	*ret = value;
@@ -146,7 +146,7 @@ static __attribute__((always_inline)) inline int unwind_saved(struct unwind_run 
 	if (rule == UNWIND_RULE_MEM && unwind_register(run, reg, &place))
 		return unwind_end_with(run, UNWIND_END_NO_REGISTER);
 	if (unwind_read(run, place + (__u64)(__s64)off, value))
-		return unwind_end_with(run, UNWIND_END_READ);
+		return unwind_end_with(run, run->is_leaf ? UNWIND_END_NO_STACK : UNWIND_END_READ);
 	return 0;
 }
 
@@ -164,7 +164,7 @@ static __attribute__((always_inline)) inline int unwind_apply(struct unwind_run 
 	if (unwind_cfa_of(run, info, past, &cfa))
 		return 1;
 	if (unwind_saved(run, info->ra, info->ra_reg, info->ra_off, cfa, &pc))
-		return unwind_end_with(run, run->by_frame_pointer ? UNWIND_END_FRAME_POINTER : UNWIND_END_READ);
+		return run->by_frame_pointer ? unwind_end_with(run, UNWIND_END_FRAME_POINTER) : 1;
 	if (unwind_saved(run, info->fp, info->fp_reg, info->fp_off, cfa, &fp))
 		return 1;
 	/* A stack grows down, so a caller's frame is above; only a signal handler and Go's runtime may stand on a stack of their own. */

@@ -266,6 +266,28 @@ static void find_plts(const struct sections *sections, struct unwind_elf *elf)
 			elf->plts[elf->plt_count++] = (struct unwind_plt){section.sh_addr, section.sh_addr + section.sh_size, i == 0};
 }
 
+/** .init and .fini are made of pieces of the C start-up files, without call frame information: [endbr64;] sub rsp, 8 .. add rsp, 8; ret. */
+static struct err *find_inits(const struct sections *sections, struct unwind_elf *elf)
+{
+	static const char *const names[] = {".init", ".fini"};
+	static const uint8_t mark[] = {0xf3, 0x0f, 0x1e, 0xfa}, begin[] = {0x48, 0x83, 0xec, 0x08}, end[] = {0x48, 0x83, 0xc4, 0x08, 0xc3};
+	Elf64_Shdr section;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct unwind_section code = {0};
+		if (!find_section(sections, names[i], &section) || section.sh_size > UNWIND_INIT_MAX || section.sh_addr == 0)
+			continue;
+		TRY(read_section(sections->source, &section, &code));
+		size_t at = code.len > sizeof(mark) && memcmp(code.bytes, mark, sizeof(mark)) == 0 ? sizeof(mark) : 0;
+		bool is_known = code.len >= at + sizeof(begin) + sizeof(end) && memcmp(code.bytes + at, begin, sizeof(begin)) == 0 &&
+				memcmp(code.bytes + code.len - sizeof(end), end, sizeof(end)) == 0;
+		free(code.bytes);
+		if (is_known && code.vaddr < UINT64_MAX - UNWIND_INIT_MAX)
+			elf->inits[elf->init_count++] = (struct unwind_plt){code.vaddr + at + sizeof(begin), code.vaddr + code.len - 1, false};
+	}
+	return NULL;
+}
+
 static struct err *read_debuglink(const struct sections *sections, struct unwind_elf *elf)
 {
 	struct unwind_section link = {0};
@@ -333,6 +355,7 @@ static struct err *read_rest(const struct unwind_source *source, const Elf64_Ehd
 	if (!elf->gopclntab.bytes) /* Go's .debug_frame says the same once more */
 		TRY(read_named(&sections, ".debug_frame", &elf->debug_frame));
 	find_plts(&sections, elf);
+	TRY(find_inits(&sections, elf));
 	TRY(read_debuglink(&sections, elf));
 	if (!elf->eh_frame.bytes && eh_frame_header->p_type == PT_GNU_EH_FRAME)
 		TRY(read_eh_frame_header(source, eh_frame_header, elf));
@@ -346,6 +369,7 @@ static struct err *read_all(const struct unwind_source *source, bool head_only, 
 
 	TRY(read_header(source, &header));
 	TRY(read_segments(source, &header, elf, &eh_frame_header));
+	elf->entry = header.e_entry;
 	return head_only ? NULL : read_rest(source, &header, &eh_frame_header, elf);
 }
 

@@ -24,6 +24,7 @@ enum {
 	UNWIND_PLTS_MAX = 4,
 	UNWIND_PLT_PUSHED = 11, /* bytes of a lazy PLT entry behind which it has pushed its number */
 	UNWIND_DEBUGLINK_MAX = 256,
+	UNWIND_INIT_MAX = 256, /* bytes of .init or .fini that is looked at */
 	UNWIND_GO_DATA_MAX = 64 << 20, /* bytes of a section that is searched for moduledata */
 };
 
@@ -51,11 +52,14 @@ struct unwind_elf {
 	/* The head. */
 	struct load_segments segments;
 	struct build_id build_id;
+	uint64_t entry; /* 0: none */
 	/* The rest. */
 	struct unwind_section eh_frame, debug_frame, gopclntab;
 	uint64_t go_text; /* .gopclntab's text start, where its header has none; 0: not known */
 	struct unwind_plt plts[UNWIND_PLTS_MAX];
 	size_t plt_count;
+	struct unwind_plt inits[2]; /* .init and .fini, where they are the start-up files' frame around calls */
+	size_t init_count;
 	char debuglink[UNWIND_DEBUGLINK_MAX]; /* "": none */
 };
 

@@ -67,18 +67,35 @@ static void unwind_store(struct unwind_run *run, __u32 at, __u64 frame)
 	((struct native_run *)run)->stack->frames[at] = frame;
 }
 
+static void run_to_end(struct native_run *native)
+{
+	struct unwind_run *run = &native->run;
+
+	run->first_mapping = 0;
+	run->mapping_count = (uint32_t)native->world->mapping_count;
+	run->end = UNWIND_END_FRAMES;
+	for (unsigned i = 0; i <= UNWIND_FRAMES_MAX; i++)
+		if (unwind_step(run))
+			break;
+	native->stack->count = run->frame_count;
+	native->stack->end = run->end;
+}
+
 void unwind_native(const struct unwind_world *world, const uint64_t regs[UNWIND_REGS], uint64_t pc, struct unwind_stack *ret)
 {
 	struct native_run native = {.world = world, .stack = ret};
 	struct unwind_run *run = &native.run;
 
-	*run = (struct unwind_run){.pc = pc, .sp = regs[UNWIND_REG_RSP], .fp = regs[UNWIND_REG_RBP], .is_interrupted = 1, .is_leaf = 1,
-		.mapping_count = (uint32_t)world->mapping_count, .end = UNWIND_END_FRAMES};
+	*run = (struct unwind_run){.pc = pc, .sp = regs[UNWIND_REG_RSP], .fp = regs[UNWIND_REG_RBP], .is_interrupted = 1, .is_leaf = 1};
 	for (unsigned i = 0; i < UNWIND_REGS; i++)
 		run->regs[i] = regs[i];
-	for (unsigned i = 0; i <= UNWIND_FRAMES_MAX; i++)
-		if (unwind_step(run))
-			break;
-	ret->count = run->frame_count;
-	ret->end = run->end;
+	run_to_end(&native);
+}
+
+void unwind_native_resume(const struct unwind_world *world, const struct unwind_run *run, struct unwind_stack *ret)
+{
+	struct native_run native = {.run = *run, .world = world, .stack = ret};
+
+	native.run.frame_count = ret->count > 0 ? ret->count - 1 : 0;
+	run_to_end(&native);
 }

@@ -32,4 +32,10 @@ struct unwind_stack {
 /** The stack of a thread stopped with @p regs (DWARF numbers) at @p pc. Any thread. */
 void unwind_native(const struct unwind_world *world, const uint64_t regs[UNWIND_REGS], uint64_t pc, struct unwind_stack *ret);
 
+/**
+ * Carries a stack on that ended early: @p run as it was left, its frames in @p ret already. The frame that it ended at is done
+ * again. Any thread.
+ */
+void unwind_native_resume(const struct unwind_world *world, const struct unwind_run *run, struct unwind_stack *ret);
+
 #endif

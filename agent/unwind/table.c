@@ -254,6 +254,28 @@ static struct err *add_plts(const struct unwind_elf *elf, struct builder *b)
 	return NULL;
 }
 
+static struct err *add_range(struct builder *b, uint64_t low, uint64_t high, int32_t cfa_off)
+{
+	struct frames_row row = {.low = low, .high = high, .info = {.cfa = UNWIND_CFA_REG, .cfa_reg = UNWIND_REG_RSP, .cfa_off = cfa_off,
+		.ra = UNWIND_RULE_CFA, .ra_off = -8}};
+
+	return take_row(b, &row);
+}
+
+/** .init and .fini; and the entry point, which nobody called (ld.so has no call frame information there). */
+static struct err *add_start(const struct unwind_elf *elf, struct builder *b)
+{
+	for (size_t i = 0; i < elf->init_count; i++) {
+		const struct unwind_plt *init = &elf->inits[i];
+		TRY(add_range(b, init->low - 4, init->low, 8));
+		TRY(add_range(b, init->low, init->high, 16));
+		TRY(add_range(b, init->high, init->high + 1, 8));
+		TRY(end_function(b));
+		b->has_row = false;
+	}
+	return elf->entry ? add_point(b, elf->entry, UNWIND_STOP, false) : NULL;
+}
+
 static struct err *add_go(const struct unwind_elf *elf, struct builder *b, struct frames_counts *counts)
 {
 	struct pclntab tab;
@@ -273,6 +295,7 @@ static struct err *build(const struct unwind_elf *elf, const struct unwind_elf *
 {
 	struct frames_counts *counts = &table->counts;
 
+	TRY(add_start(elf, b));
 	TRY(add_plts(elf, b));
 	TRY(parse_section(&elf->eh_frame, false, b, counts));
 	TRY(add_go(elf, b, counts));

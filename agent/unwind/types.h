@@ -134,6 +134,7 @@ enum unwind_end {
 	UNWIND_END_NO_TABLE,	/* the executable's table is being made */
 	UNWIND_END_NO_INFO,	/* no call frame information for the address */
 	UNWIND_END_NO_REGISTER, /* the CFA is counted from a register that is not known in this frame */
+	UNWIND_END_NO_STACK,	/* there is no stack to read, not even the leaf's: the process is in exec or exit */
 	UNWIND_END_READ,	/* the stack could not be read */
 	UNWIND_END_PROGRESS,	/* the stack pointer did not move towards the root */
 	UNWIND_END_FRAMES,	/* UNWIND_FRAMES_MAX */

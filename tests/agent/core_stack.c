@@ -239,7 +239,7 @@ static void load(const char *path)
 
 static void print_thread(const struct prstatus *thread, const struct unwind_world *world)
 {
-	static const char *const ends[UNWIND_ENDS] = {"complete", "no_process", "no_mapping", "no_table", "no_info", "no_register", "read", "progress",
+	static const char *const ends[UNWIND_ENDS] = {"complete", "no_process", "no_mapping", "no_table", "no_info", "no_register", "no_stack", "read", "progress",
 		"frames", "frame_pointer"};
 	const struct user_regs_struct *u = &thread->regs;
 	uint64_t regs[UNWIND_REGS] = {u->rax, u->rdx, u->rcx, u->rbx, u->rsi, u->rdi, u->rbp, u->rsp, u->r8, u->r9, u->r10, u->r11, u->r12,
