@@ -64,14 +64,16 @@ void drafts_drop(struct drafts *d, uint32_t pid)
 	(void)hmap_remove(&d->index, pid);
 }
 
-/** An empty draft in place of what there was. NULL in @p ret: no place. */
+/** An empty draft in place of what there was. */
 static struct err *begin(struct drafts *d, uint32_t pid, struct draft **ret)
 {
 	drafts_drop(d, pid);
-	*ret = NULL;
-	if (d->free_count == 0 && d->top == DRAFTS_MAX) {
-		d->dropped++;
-		return NULL;
+	if (d->free_count == 0 && d->top == DRAFTS_MAX) { /* those whose end nobody told are among them */
+		d->dropped += d->top;
+		for (uint32_t i = 0; i < d->top; i++)
+			empty(&d->items[i]);
+		hmap_clear(&d->index);
+		d->top = 0;
 	}
 	uint32_t place = d->free_count ? d->free[d->free_count - 1] : d->top;
 	TRY(hmap_set(&d->index, pid, place));
@@ -147,7 +149,10 @@ struct err *drafts_fork_draft(struct drafts *d, uint32_t pid, uint32_t parent)
 struct err *drafts_exec(struct drafts *d, uint32_t pid)
 {
 	struct draft *draft = NULL;
-	return begin(d, pid, &draft);
+
+	TRY(begin(d, pid, &draft));
+	draft->is_exec = true;
+	return NULL;
 }
 
 struct err *drafts_map(struct drafts *d, uint32_t pid, const struct proc_map *map)

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	DRAFTS_MAX = 4096,	/* processes; more are counted, and wait until they are read */
+	DRAFTS_MAX = 4096,	/* processes; then all are dropped, counted, and wait until they are read */
 	DRAFTS_MAPPINGS_MAX = 128, /* of one */
 };
 
@@ -28,6 +28,7 @@ struct draft_map {
 struct draft {
 	uint32_t pid;
 	uint32_t count, cap;
+	bool is_exec; /* begun by exec, not inherited */
 	struct draft_map *items; /* in the order of events */
 };
 

@@ -320,8 +320,8 @@ static bool is_sound(const struct unwind_info *info)
 {
 	bool cfa = info->cfa == UNWIND_CFA_REG || info->cfa == UNWIND_CFA_DEREF || info->cfa == UNWIND_CFA_PLT;
 
-	return cfa && info->cfa_reg < UNWIND_REGS && info->fp <= UNWIND_RULE_UNDEFINED && info->fp_reg < UNWIND_REGS &&
-	       info->ra <= UNWIND_RULE_UNDEFINED && info->ra_reg < UNWIND_REGS && info->flags <= (UNWIND_SIGNAL | UNWIND_SWITCH);
+	return cfa && info->cfa_reg < UNWIND_REGS && info->fp <= UNWIND_RULE_REG && info->fp_reg < UNWIND_REGS &&
+	       info->ra <= UNWIND_RULE_REG && info->ra_reg < UNWIND_REGS && info->bx <= UNWIND_RULE_REG && info->flags <= (UNWIND_SIGNAL | UNWIND_SWITCH);
 }
 
 static struct err *copy_infos(struct copy *c)

@@ -60,14 +60,26 @@ static struct err *carry_on(struct resume *r, const struct sample_head *head, co
 	struct unwind_world world = {.exes = r->arrays->exes, .exe_count = UNWIND_EXES_MAX, .pages = r->arrays->pages,
 		.page_count = r->arrays->page_count, .deltas = r->arrays->deltas, .delta_count = r->arrays->delta_count,
 		.infos = r->arrays->infos, .info_count = UNWIND_INFOS_MAX, .read = read_copied, .context = &copied};
+	bool has_execed = tables_has_execed(r->tables, head->pid);
 	uint32_t count = 0;
 
 	TRY(tables_mappings(r->tables, head->pid, &world.mappings, &count));
-	if (count == 0) {
-		TRY(tables_sync(r->tables, head->pid));
-		TRY(tables_mappings(r->tables, head->pid, &world.mappings, &count));
+	if (count > 0) {
+		world.mapping_count = count;
+		unwind_native_resume(&world, &cut->run, &r->stack);
 	}
-	if (count == 0)
+	/* Inside of exec the registers are still those of the program before, whose memory is gone. */
+	if (has_execed && (head->flags & SAMPLE_IN_KERNEL) && r->stack.count <= 1 &&
+		(r->stack.end == UNWIND_END_NO_MAPPING || r->stack.end == UNWIND_END_NO_PROCESS)) {
+		r->stack.count = 0;
+		r->stack.end = UNWIND_END_NO_STACK;
+	}
+	/* It lives, and uses the CPU: from now on the kernel half shall know it. */
+	if (tables_knows(r->tables, head->pid))
+		return NULL;
+	TRY(tables_sync(r->tables, head->pid));
+	TRY(tables_mappings(r->tables, head->pid, &world.mappings, &count));
+	if (world.mapping_count > 0 || count == 0 || r->stack.end == UNWIND_END_NO_STACK)
 		return NULL;
 	world.mapping_count = count;
 	unwind_native_resume(&world, &cut->run, &r->stack);

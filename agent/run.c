@@ -225,7 +225,7 @@ static void log_counters(const struct agent *agent)
 	tables_counters(agent->tables, &tables);
 	watch_counters(agent->watch, &watch);
 	for (unsigned i = 0; i < UNWIND_ENDS; i++)
-		user += counters[i];
+		user += i == UNWIND_END_NO_STACK ? 0 : counters[i];
 	for (unsigned i = 0; i < SAMPLE_COUNTERS; i++)
 		append(line, sampler_counter_name(i), counters[i]);
 	log_info("samples", "records=%" PRIu64 " user_stacks=%" PRIu64 " complete_permille=%" PRIu64 " cpus=%u lost_process_events=%" PRIu64 " not_asked_for=%" PRIu64,

@@ -69,6 +69,7 @@ ALWAYS int user_begin(struct scratch *scratch, int why)
 	const struct sample_process *process = bpf_map_lookup_elem(&processes, &pid);
 	run->is_interrupted = 1;
 	run->is_leaf = 1;
+	run->bx_at = 0;
 	run->by_frame_pointer = 0;
 	run->signals = 0;
 	run->frame_pointer_steps = 0;
@@ -119,7 +120,8 @@ ALWAYS void send(struct scratch *scratch, __u64 slots)
 
 	if (size > sizeof(scratch->head) + sizeof(scratch->frames))
 		return;
-	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 2)
+	/* A process that is not known and uses the CPU is read at once. */
+	if (scratch->head.end == UNWIND_END_NO_PROCESS || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 2)
 		flags = BPF_RB_FORCE_WAKEUP;
 	if (bpf_ringbuf_output(&ring, &scratch->head, size, flags))
 		count(SAMPLE_COUNT_RING_FULL);

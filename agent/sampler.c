@@ -51,8 +51,8 @@ struct sampler {
 	struct program program;
 	struct ring_buffer *ring;
 	struct tables_arrays arrays;
-	uint32_t *gone; /* processes that are gone, until their samples have been handed out */
-	size_t gone_count, gone_cap;
+	struct events_queue events; /* of all CPUs, during sampler_poll */
+	const struct events_handler *events_handler;
 	struct chunks chunks[TABLES_GROWING];
 	struct mapped exes, infos;
 	struct cpu *cpus;
@@ -155,6 +155,8 @@ static int on_record(void *context, void *bytes, size_t len)
 
 	if (len < sizeof(*head) || sizeof(*head) + frame_bytes + head->cut_bytes > len)
 		return 0;
+	if (!s->failure) /* what happened before it was taken */
+		s->failure = events_hand_out(&s->events, head->time_ns, s->events_handler);
 	if (head->flags & SAMPLE_OFF_CPU_BEGIN) {
 		off_cpu_begin(s->off_cpu, head, (const uint64_t *)(head + 1));
 	} else if (head->flags & SAMPLE_OFF_CPU_END) {
@@ -228,7 +230,7 @@ void sampler_destroy(struct sampler *s)
 		chunks_deinit(&s->chunks[i]);
 	unmap(&s->exes);
 	unmap(&s->infos);
-	free(s->gone);
+	events_queue_deinit(&s->events);
 	ring_buffer__free(s->ring);
 	program_unload(&s->program);
 	off_cpu_destroy(s->off_cpu);
@@ -290,7 +292,7 @@ static void stop_tick(struct sampler *s, unsigned cpu)
 	s->cpus[cpu].link = NULL;
 }
 
-static struct err *close_cpu(struct sampler *s, unsigned cpu, const struct events_handler *handler)
+static struct err *close_cpu(struct sampler *s, unsigned cpu)
 {
 	struct cpu *at = &s->cpus[cpu];
 
@@ -299,7 +301,7 @@ static struct err *close_cpu(struct sampler *s, unsigned cpu, const struct event
 	stop_tick(s, cpu);
 	if (!at->listens)
 		return NULL;
-	struct err *e = events_read(&at->events, handler); /* what it still told */
+	struct err *e = events_take(&at->events, &s->events); /* what it still told */
 	events_close(&at->events);
 	at->listens = false;
 	return e;
@@ -331,7 +333,7 @@ static struct err *check_cpus(struct sampler *s, const struct events_handler *ha
 		struct cpu *at = &s->cpus[cpu];
 		bool should_run = e || set.is_online[cpu], runs = at->listens || at->link;
 		if (runs && (!should_run || is_dead(at))) {
-			TRY(close_cpu(s, cpu, handler));
+			TRY(close_cpu(s, cpu));
 			s->status.cpus_gone++;
 		}
 		if (!should_run || (at->listens == s->listens && (at->link != NULL) == s->ticks))
@@ -418,45 +420,27 @@ void sampler_stop(struct sampler *s)
 		(void)bpf_link__destroy(TAKE_PTR(s->probes[i]));
 }
 
-/** A process is gone: said when its samples have been handed out. */
-static struct err *note_gone(void *context, uint32_t pid)
-{
-	struct sampler *s = context;
-
-	if (s->gone_count == s->gone_cap) {
-		size_t cap = s->gone_cap ? 2 * s->gone_cap : 256;
-		uint32_t *gone = realloc(s->gone, cap * sizeof(*gone));
-		if (!gone)
-			return err_nomem();
-		s->gone = gone;
-		s->gone_cap = cap;
-	}
-	s->gone[s->gone_count++] = pid;
-	return NULL;
-}
-
 struct err *sampler_poll(struct sampler *s, int timeout_ms, const struct sampler_handler *handler)
 {
 	struct events_handler events = {.forked = handler->forked, .execed = handler->execed, .mapped = handler->mapped,
-		.changed = handler->changed, .gone = note_gone, .lost = handler->lost, .context = handler->context};
+		.changed = handler->changed, .gone = handler->gone, .lost = handler->lost, .context = handler->context};
 	struct pollfd ring = {.fd = ring_buffer__epoll_fd(s->ring), .events = POLLIN};
 
 	s->handler = handler;
-	events.gone_context = s;
+	s->events_handler = &events;
 	if (poll(&ring, 1, timeout_ms) < 0 && errno != EINTR)
 		return err_os(errno, "BPF ring buffer");
 	for (unsigned i = 0; i < s->cpu_count; i++)
 		if (s->cpus[i].listens)
-			TRY(events_read(&s->cpus[i].events, &events));
+			TRY(events_take(&s->cpus[i].events, &s->events));
+	events_sort(&s->events);
 	/* Also records that woke nobody. */
 	int rc = ring_buffer__consume(s->ring);
 	if (rc < 0 && rc != -EINTR)
 		return err_os(-rc, "BPF ring buffer");
 	if (s->failure)
 		return TAKE_PTR(s->failure);
-	for (size_t i = 0; i < s->gone_count; i++)
-		TRY(handler->gone(handler->context, s->gone[i]));
-	s->gone_count = 0;
+	TRY(events_hand_out(&s->events, UINT64_MAX, &events));
 	return now_ms() - s->checked_ms >= CPUS_CHECK_MS ? check_cpus(s, &events) : NULL;
 }
 

@@ -10,7 +10,7 @@
 enum {
 	SAMPLE_COMM_BYTES = 16,
 	SAMPLE_KERNEL_MAX = 127, /* kernel.perf_event_max_stack */
-	SAMPLE_CUT_BYTES = 8192, /* of stack, at most */
+	SAMPLE_CUT_BYTES = 16384, /* of stack, at most */
 	SAMPLE_PROCESSES = 65536,
 	SAMPLE_OFF_CPU_THREADS = 16384, /* that wait to run again; the oldest is dropped */
 };

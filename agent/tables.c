@@ -323,9 +323,11 @@ struct err *tables_forked(struct tables *t, uint32_t pid, uint32_t parent)
 {
 	const struct process *process = process_of(t, parent);
 
+	if (drafts_find(t->drafts, parent)) /* newer than what was read */
+		return drafts_fork_draft(t->drafts, pid, parent);
 	if (process && process->count <= DRAFTS_MAPPINGS_MAX)
 		return drafts_fork(t->drafts, pid, t->arrays->mappings + process->first, process->count);
-	return drafts_fork_draft(t->drafts, pid, parent);
+	return NULL;
 }
 
 struct err *tables_execed(struct tables *t, uint32_t pid)
@@ -367,6 +369,13 @@ static struct err *draft_mappings(struct tables *t, struct draft *draft, const s
 	*items_ret = t->draft_items;
 	*count_ret = draft->count;
 	return NULL;
+}
+
+bool tables_has_execed(const struct tables *t, uint32_t pid)
+{
+	const struct draft *draft = drafts_find(t->drafts, pid);
+
+	return draft && draft->is_exec;
 }
 
 struct err *tables_mappings(struct tables *t, uint32_t pid, const struct unwind_mapping **items_ret, uint32_t *count_ret)
@@ -437,7 +446,7 @@ struct err *tables_sync(struct tables *t, uint32_t pid)
 		drafts_drop(t->drafts, pid);
 	} else if (!e) {
 		t->counters.processes_failed++;
-		tables_forget(t, pid);
+		forget_published(t, pid); /* its last samples may still come */
 	}
 	free(s.items);
 	return e;

@@ -53,6 +53,8 @@ struct err *tables_mapped(struct tables *tables, uint32_t pid, const struct proc
  * @param items_ret  borrowed until the next call of this module; NULL and count 0: nothing is known
  */
 struct err *tables_mappings(struct tables *tables, uint32_t pid, const struct unwind_mapping **items_ret, uint32_t *count_ret) MUST_USE;
+/** It has executed another program and was not read since. */
+bool tables_has_execed(const struct tables *tables, uint32_t pid);
 /** The process is gone. */
 void tables_forget(struct tables *tables, uint32_t pid);
 bool tables_knows(const struct tables *tables, uint32_t pid);

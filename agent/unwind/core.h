@@ -15,7 +15,7 @@
  *
  * The tables may change under a running unwinder (user space replaces them): every index is checked where it is used, a
  * stale one gives a wrong or cut stack, never a fault. Each step costs two binary searches and two or three reads of user
- * memory; the number of steps is bounded by the caller.
+ * memory (rbx is read only when a CFA counts from it); the number of steps is bounded by the caller.
  *
  * Return addresses: a caller's frame is looked up, and reported, at its return address minus 1, so that a call in a
  * function's last instruction belongs to that function. The leaf and the frame below a signal handler were interrupted,
@@ -93,15 +93,17 @@ static __attribute__((always_inline)) inline __u32 unwind_find_info(struct unwin
 	return delta.info;
 }
 
-/* A register as this frame sees it. Past the leaf only rsp and rbp are followed. */
+/* A register as this frame sees it. Past the leaf rsp and rbp are followed, and where rbx is. */
 static __attribute__((always_inline)) inline int unwind_register(struct unwind_run *run, __u32 reg, __u64 *ret)
 {
 	if (reg == UNWIND_REG_RSP)
 		*ret = run->sp;
 	else if (reg == UNWIND_REG_RBP)
 		*ret = run->fp;
-	else if (run->is_leaf)
+	else if (run->is_leaf || (reg == UNWIND_REG_RBX && run->bx_at == 0))
 		*ret = run->regs[reg & (UNWIND_REGS - 1)];
+	else if (reg == UNWIND_REG_RBX && run->bx_at != UNWIND_LOST)
+		return unwind_read(run, run->bx_at, ret);
 	else
 		return -1;
 	return 0;
@@ -141,6 +143,8 @@ static __attribute__((always_inline)) inline int unwind_saved(struct unwind_run 
 {
 	__u64 place = cfa;
 
+	if (rule == UNWIND_RULE_REG)
+		return unwind_register(run, reg, value) ? unwind_end_with(run, UNWIND_END_NO_REGISTER) : 0;
 	if (rule != UNWIND_RULE_CFA && rule != UNWIND_RULE_MEM)
 		return 0;
 	if (rule == UNWIND_RULE_MEM && unwind_register(run, reg, &place))
@@ -168,8 +172,14 @@ static __attribute__((always_inline)) inline int unwind_apply(struct unwind_run 
 	if (unwind_saved(run, info->fp, info->fp_reg, info->fp_off, cfa, &fp))
 		return 1;
 	/* A stack grows down, so a caller's frame is above; only a signal handler and Go's runtime may stand on a stack of their own. */
-	if (cfa <= run->sp && !info->flags)
+	if (!info->flags && (cfa < run->sp || (cfa == run->sp && info->ra != UNWIND_RULE_REG)))
 		return unwind_end_with(run, run->by_frame_pointer ? UNWIND_END_FRAME_POINTER : UNWIND_END_PROGRESS);
+	if (info->bx == UNWIND_RULE_CFA)
+		run->bx_at = cfa + (__u64)(__s64)info->bx_off;
+	else if (info->bx == UNWIND_RULE_MEM && info->bx_reg == UNWIND_REG_RSP)
+		run->bx_at = run->sp + (__u64)(__s64)info->bx_off;
+	else if (info->bx != UNWIND_RULE_SAME)
+		run->bx_at = UNWIND_LOST;
 	run->is_leaf = 0;
 	run->is_interrupted = info->flags & UNWIND_SIGNAL;
 	if (run->is_interrupted && run->signals < 255)
@@ -211,6 +221,9 @@ static __attribute__((always_inline)) inline int unwind_step(struct unwind_run *
 	__u64 vaddr = address - mapping.start + mapping.vaddr;
 	if (mapping.kind == UNWIND_MAPPING_FILE)
 		number = unwind_find_info(run, mapping.exe, vaddr, &past);
+	/* Code without call frame information among other code: written by hand, mostly with a frame pointer (crtstuff.c is so). */
+	if (number == UNWIND_NONE)
+		number = UNWIND_FRAME_POINTER;
 	run->by_frame_pointer = number == UNWIND_FRAME_POINTER;
 	if (run->by_frame_pointer)
 		run->frame_pointer_steps++;

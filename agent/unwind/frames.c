@@ -81,7 +81,7 @@ struct state {
 	uint8_t cfa, cfa_reg;
 	bool cfa_unsupported;
 	int64_t cfa_off, cfa_add;
-	struct rule fp, ra;
+	struct rule fp, ra, bx;
 };
 
 struct cie {
@@ -240,6 +240,8 @@ static struct rule *rule_of(struct machine *m, struct state *state, uint64_t reg
 {
 	if (reg == UNWIND_REG_RBP)
 		return &state->fp;
+	if (reg == UNWIND_REG_RBX)
+		return &state->bx;
 	return reg == m->cie->return_column ? &state->ra : NULL;
 }
 
@@ -293,6 +295,9 @@ static bool info_of(const struct machine *m, struct unwind_info *ret)
 	ret->ra = s->ra.kind;
 	ret->ra_reg = s->ra.reg;
 	ret->ra_off = (int32_t)s->ra.off;
+	ret->bx = s->bx.unsupported ? (uint8_t)UNWIND_RULE_UNDEFINED : s->bx.kind;
+	ret->bx_reg = s->bx.unsupported ? 0 : s->bx.reg;
+	ret->bx_off = s->bx.unsupported ? 0 : (int32_t)s->bx.off;
 	return true;
 }
 
@@ -379,7 +384,11 @@ static bool run_register(struct machine *m, struct reader *r, uint8_t op)
 	case DW_CFA_same_value:
 		set_rule(m, reg, (struct rule){.kind = UNWIND_RULE_SAME});
 		return true;
-	case DW_CFA_register:
+	case DW_CFA_register: {
+		uint64_t holder = reader_uleb(r);
+		set_rule(m, reg, (struct rule){.kind = UNWIND_RULE_REG, .reg = (uint8_t)(holder & (UNWIND_REGS - 1)), .unsupported = holder >= UNWIND_REGS});
+		return true;
+	}
 	case DW_CFA_val_offset:
 	case DW_CFA_val_offset_sf:
 		reader_uleb(r);

@@ -67,7 +67,7 @@ static enum kind kind_of(const struct pclntab *tab, const struct pclntab_func *f
 
 static struct unwind_info plain_info(uint32_t frame)
 {
-	struct unwind_info info = {.cfa = UNWIND_CFA_REG, .cfa_reg = UNWIND_REG_RSP, .cfa_off = (int32_t)frame + 8, .ra = UNWIND_RULE_CFA, .ra_off = -8};
+	struct unwind_info info = {.cfa = UNWIND_CFA_REG, .cfa_reg = UNWIND_REG_RSP, .cfa_off = (int32_t)frame + 8, .ra = UNWIND_RULE_CFA, .ra_off = -8, .bx = UNWIND_RULE_UNDEFINED};
 
 	if (frame >= 8) {
 		info.fp = UNWIND_RULE_CFA;

@@ -23,7 +23,9 @@ struct point {
 };
 
 struct builder {
+	struct unwind_infos rows; /* of all rows; what is kept of them is numbered in infos */
 	struct unwind_infos *infos;
+	bool counts_from_rbx; /* some CFA does */
 	struct point *points;
 	size_t count, cap;
 	uint64_t end; /* of the row before */
@@ -104,7 +106,8 @@ static struct err *take_row(void *context, const struct frames_row *row)
 		return NULL;
 	if (b->has_row && row->low != b->end)
 		TRY(end_function(b));
-	TRY(unwind_infos_number(b->infos, &row->info, &info));
+	TRY(unwind_infos_number(&b->rows, &row->info, &info));
+	b->counts_from_rbx |= row->info.cfa_reg == UNWIND_REG_RBX;
 	TRY(add_point(b, row->low, info, false));
 	b->end = row->high;
 	b->has_row = true;
@@ -143,6 +146,35 @@ static void reduce(struct builder *b)
 		b->points[kept++] = p;
 	}
 	b->count = kept;
+}
+
+/*
+ * From the rows' infos to those that all executables share. Where rbx is matters to the resolver of ld.so, whose CFA counts from
+ * it, and to what that calls in the same file; elsewhere it would only make infos differ.
+ */
+static struct err *share_infos(struct builder *b)
+{
+	CLEANUP(freep) uint16_t *numbers = calloc(UNWIND_INFOS_MAX, sizeof(*numbers)); /* + 1 */
+
+	if (!numbers)
+		return err_nomem();
+	for (size_t i = 0; i < b->count; i++) {
+		struct point *p = &b->points[i];
+		if (numbers[p->info] == 0) {
+			struct unwind_info info = b->rows.items[p->info];
+			uint16_t number = p->info;
+			if (!b->counts_from_rbx) {
+				info.bx = UNWIND_RULE_UNDEFINED;
+				info.bx_reg = 0;
+				info.bx_off = 0;
+			}
+			if (p->info >= UNWIND_COMMANDS)
+				TRY(unwind_infos_number(b->infos, &info, &number));
+			numbers[p->info] = (uint16_t)(number + 1);
+		}
+		p->info = p->last = (uint16_t)(numbers[p->info] - 1);
+	}
+	return NULL;
 }
 
 /** What @p a becomes when @p b is merged into it. False: it cannot be said so. */
@@ -305,6 +337,7 @@ static struct err *build(const struct unwind_elf *elf, const struct unwind_elf *
 		TRY(parse_section(&debug->debug_frame, true, b, counts));
 	if (counts->fdes == 0) /* a PLT alone is not worth a table */
 		return NULL;
+	TRY(share_infos(b));
 	reduce(b);
 	TRY(merge(b));
 	return fill(b, table);
@@ -314,9 +347,12 @@ struct err *unwind_table_build(const struct unwind_elf *elf, const struct unwind
 {
 	struct unwind_table table = {0};
 	struct builder b = {.infos = infos};
-	struct err *e = build(elf, debug, &b, &table);
+	struct err *e = unwind_infos_init(&b.rows);
 
+	if (!e)
+		e = build(elf, debug, &b, &table);
 	free(b.points);
+	unwind_infos_deinit(&b.rows);
 	if (e) {
 		unwind_table_deinit(&table);
 		return err_wrap(e, "%s", elf->name);

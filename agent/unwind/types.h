@@ -17,6 +17,7 @@
 #include <linux/types.h>
 
 enum {
+	UNWIND_REG_RBX = 3,
 	UNWIND_REG_RBP = 6,
 	UNWIND_REG_RSP = 7,
 	UNWIND_REG_RIP = 16, /* the return address column */
@@ -55,6 +56,7 @@ enum unwind_rule {
 	UNWIND_RULE_CFA,       /* at CFA + off */
 	UNWIND_RULE_MEM,       /* at *(reg + off), registers before this step: signal frames */
 	UNWIND_RULE_UNDEFINED, /* of the return address: the outermost frame */
+	UNWIND_RULE_REG,       /* in a register: vfork keeps its return address in one while it shares the stack */
 };
 
 enum unwind_flag {
@@ -77,9 +79,12 @@ struct unwind_info {
 	__u8 ra_reg;
 	__u8 flags; /* enum unwind_flag */
 	__u8 merge; /* enum unwind_merge; 0: none */
-	__s32 cfa_off, cfa_add, fp_off, ra_off;
+	__s32 cfa_off, cfa_add, fp_off, ra_off, bx_off;
+	__u8 bx; /* enum unwind_rule for rbx, which ld.so's resolver counts its CFA from */
+	__u8 bx_reg;
+	__u8 reserved[2];
 };
-_Static_assert(sizeof(struct unwind_info) == 24, "layout shared with BPF");
+_Static_assert(sizeof(struct unwind_info) == 32, "layout shared with BPF");
 
 struct unwind_delta {
 	__u16 low; /* ELF address & 0xffff */
@@ -124,7 +129,9 @@ struct unwind_run {
 	__u8 signals;	   /* frames of signal handlers that were passed */
 	__u32 frame_pointer_steps;
 	__u64 regs[UNWIND_REGS]; /* of the leaf */
+	__u64 bx_at; /* where rbx of this frame was saved; 0: still in regs; UNWIND_LOST */
 };
+#define UNWIND_LOST 1
 
 /* Why a stack ends. Each has a counter. */
 enum unwind_end {

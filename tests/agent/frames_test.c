@@ -156,7 +156,7 @@ Test(frames_parse, what_cannot_be_said_is_counted_and_unknown)
 		{"another expression", {0x0f, 2, 0x30, 0x31}, 4},
 		{"an empty expression", {0x0f, 0}, 2},
 		{"a register past r15", {0x0c, 17, 8}, 3},
-		{"rbp in a register", {0x09, 6, 3}, 3},
+		{"rbp in a register past r15", {0x09, 6, 17}, 3},
 		{"ra by a value", {0x14, 16, 1}, 3},
 		{"ra by an expression's value", {0x16, 16, 1, 0x30}, 4},
 		{"ra as it was", {0x08, 16}, 2},

@@ -31,7 +31,7 @@ def readelf_rows(path):
     rows, firsts, functions = {}, {}, []
     section, cie, function, end, columns = None, None, None, 0, None
     for line in run.stdout.splitlines():
-        line = re.sub(r"\br\d+ \(\w+\)", "register", line)
+        line = re.sub(r"\br\d+ \((\w+)\)", r"=\1", line)
         if line.startswith("Contents of the"):
             section = line.split()[3]
         elif " FDE " in line:
