@@ -25,6 +25,7 @@
 #include <libdeflate.h>
 #include <limits.h>
 #include <lzma.h>
+#include <pthread.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -352,14 +353,62 @@ static struct err *exact_zlib(const void *in, size_t in_len, void *out, size_t o
 	return used == in_len ? NULL : damaged(CODEC_ZLIB, "bytes after its end");
 }
 
+/*
+ * Contexts of libzstd that a thread keeps: to make one, with all the pages that it touches first, costs more than to compress
+ * what a column of a block has. One that grew past CONTEXT_KEPT_MAX is not kept.
+ */
+struct contexts {
+	ZSTD_CCtx *compress;
+	ZSTD_DCtx *decompress;
+};
+
+enum { CONTEXT_KEPT_MAX = 4 << 20 };
+
+static _Thread_local struct contexts contexts;
+static pthread_key_t contexts_key; /* frees them when their thread ends */
+static pthread_once_t contexts_once = PTHREAD_ONCE_INIT;
+
+static void free_contexts(void *arg)
+{
+	struct contexts *of = arg;
+
+	ZSTD_freeCCtx(of->compress);
+	ZSTD_freeDCtx(of->decompress);
+	*of = (struct contexts){0};
+}
+
+static void make_contexts_key(void)
+{
+	(void)pthread_key_create(&contexts_key, free_contexts);
+}
+
+static ZSTD_CCtx *compress_context(void)
+{
+	(void)pthread_once(&contexts_once, make_contexts_key);
+	(void)pthread_setspecific(contexts_key, &contexts);
+	if (!contexts.compress)
+		contexts.compress = ZSTD_createCCtx();
+	else
+		(void)ZSTD_CCtx_reset(contexts.compress, ZSTD_reset_session_and_parameters);
+	return contexts.compress;
+}
+
+static ZSTD_DCtx *decompress_context(void)
+{
+	(void)pthread_once(&contexts_once, make_contexts_key);
+	(void)pthread_setspecific(contexts_key, &contexts);
+	if (!contexts.decompress)
+		contexts.decompress = ZSTD_createDCtx();
+	return contexts.decompress;
+}
+
 static struct err *exact_zstd(const void *in, size_t in_len, void *out, size_t out_len)
 {
-	ZSTD_DCtx *context = ZSTD_createDCtx();
+	ZSTD_DCtx *context = decompress_context();
 
 	if (!context)
 		return err_nomem();
 	size_t result = ZSTD_decompressDCtx(context, out, out_len, in, in_len);
-	ZSTD_freeDCtx(context);
 	if (ZSTD_isError(result))
 		return damaged(CODEC_ZSTD, ZSTD_getErrorName(result));
 	if (result != out_len || in_len == 0)
@@ -439,13 +488,16 @@ struct err *codec_compress_zstd(const void *in, size_t in_len, int level, struct
 	if (ZSTD_isError(bound))
 		return err_new(ERR_LIMIT, "%zu bytes are too much for one zstd frame", in_len);
 	TRY(buf_reserve(ret, bound));
-	ZSTD_CCtx *context = ZSTD_createCCtx();
+	ZSTD_CCtx *context = compress_context();
 	if (!context)
 		return err_nomem();
 	(void)ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level);
 	(void)ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
 	size_t size = ZSTD_compress2(context, ret->data + ret->len, bound, in, in_len);
-	ZSTD_freeCCtx(context);
+	if (ZSTD_sizeof_CCtx(context) > CONTEXT_KEPT_MAX) {
+		ZSTD_freeCCtx(context);
+		contexts.compress = NULL;
+	}
 	if (ZSTD_isError(size))
 		return err_new(ERR_INTERNAL, "libzstd: %s", ZSTD_getErrorName(size));
 	ret->len += size;
