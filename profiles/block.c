@@ -26,6 +26,11 @@ enum column_name { C_SET, C_TRACE, C_ROWS, C_SUM, C_GROUP_COLUMNS, C_SECOND = C_
 
 enum { HEAD_BYTES = 4, SUM_BYTES = 8 };
 
+enum {
+	RUNS_MAX = 64, /* more are sorted by radix first */
+	INSERT_MAX = 16, /* rows that one is moved past; longer groups are left to merging */
+};
+
 /* -------------------------------------------------------------------------------------- rows */
 
 static struct err *rows_reserve(struct rows *rows, size_t extra)
@@ -89,9 +94,92 @@ static size_t run_end(const struct row *items, size_t at, size_t count)
 	return at;
 }
 
-/* Natural merge sort: each pass merges neighbouring runs, until there is one. */
+/* -------------------------------------------------------------------------------------- rows in no order */
+
+/* A row's first key and where it stands. */
+struct place {
+	uint64_t hi;
+	uint32_t at;
+};
+
+/* One pass of a radix sort, by the byte at @p shift. */
+static void scatter(const struct place *from, struct place *to, size_t count, unsigned shift)
+{
+	size_t starts[257] = {0};
+
+	for (size_t i = 0; i < count; i++)
+		starts[(from[i].hi >> shift & 0xff) + 1]++;
+	for (size_t i = 1; i < 256; i++)
+		starts[i] += starts[i - 1];
+	for (size_t i = 0; i < count; i++)
+		to[starts[from[i].hi >> shift & 0xff]++] = from[i];
+}
+
+/* Sorts by hi alone, keeping the order of equals: bytes that all rows share cost nothing, and those of types and of most labels are. */
+static struct err *sort_by_hi(struct rows *rows)
+{
+	size_t count = rows->count;
+	CLEANUP(freep) struct place *places = malloc(2 * count * sizeof(*places));
+	struct row *sorted = malloc(count * sizeof(*sorted));
+	struct place *from = places, *to = places + count;
+	uint64_t differ = 0;
+
+	if (!places || !sorted) {
+		free(sorted);
+		return err_nomem();
+	}
+	for (size_t i = 0; i < count; i++) {
+		from[i] = (struct place){rows->items[i].hi, (uint32_t)i};
+		differ |= rows->items[i].hi ^ rows->items[0].hi;
+	}
+	for (unsigned shift = 0; shift < 64; shift += 8) {
+		if (!(differ >> shift & 0xff))
+			continue;
+		scatter(from, to, count, shift);
+		struct place *other = from;
+		from = to;
+		to = other;
+	}
+	for (size_t i = 0; i < count; i++)
+		sorted[i] = rows->items[from[i].at];
+	free(rows->items);
+	rows->items = sorted;
+	rows->cap = count;
+	return NULL;
+}
+
+/* What is sorted by hi becomes runs: equal ones are few, or came in order. */
+static void insert_short(struct rows *rows)
+{
+	for (size_t i = 1; i < rows->count; i++) {
+		struct row row = rows->items[i];
+		size_t at = i;
+		for (; at > 0 && i - at < INSERT_MAX && row_after(&rows->items[at - 1], &row); at--)
+			rows->items[at] = rows->items[at - 1];
+		rows->items[at] = row;
+	}
+}
+
+/* True when there are so many runs that merging them would take more passes than a radix sort. */
+static bool has_many_runs(const struct rows *rows)
+{
+	size_t at = 0;
+	unsigned runs = 0;
+
+	while (at < rows->count && runs <= RUNS_MAX) {
+		at = run_end(rows->items, at, rows->count);
+		runs++;
+	}
+	return runs > RUNS_MAX;
+}
+
+/* Natural merge sort: each pass merges neighbouring runs, until there is one. Rows in no order are brought near theirs before. */
 struct err *rows_sort(struct rows *rows)
 {
+	if (has_many_runs(rows)) {
+		TRY(sort_by_hi(rows));
+		insert_short(rows);
+	}
 	struct row *from = rows->items, *to = NULL;
 	size_t count = rows->count;
 
