@@ -5,6 +5,8 @@
  */
 #include "profiles/samples_internal.h"
 
+#include "base/digest.h"
+
 enum { CHECK_EVERY = 1024, PROFILES_MAX = 1 << 22 };
 
 struct err *samples_batch_create(struct samples *samples, uint32_t tenant, struct samples_batch **ret)
@@ -17,6 +19,10 @@ struct err *samples_batch_create(struct samples *samples, uint32_t tenant, struc
 	batch->tenant = tenant;
 	batch->now_ms = samples_now_ms(samples);
 	TRY(dict_init(&batch->dict));
+	batch->text_digests = calloc(1, sizeof(*batch->text_digests)); /* of text 0, "" */
+	if (!batch->text_digests)
+		return err_nomem();
+	batch->text_digests_cap = batch->text_digest_count = 1;
 	*ret = TAKE_PTR(batch);
 	return NULL;
 }
@@ -28,6 +34,8 @@ void samples_batch_destroy(struct samples_batch *batch)
 	dict_deinit(&batch->dict);
 	batch_frames_deinit(&batch->frames);
 	free(batch->labels_sizes);
+	free(batch->labels_digests);
+	free(batch->text_digests);
 	free(batch->items);
 	free(batch->profiles);
 	free(batch);
@@ -41,7 +49,8 @@ void samples_batch_destroyp(struct samples_batch **batch)
 size_t samples_batch_bytes(const struct samples_batch *batch)
 {
 	return sizeof(*batch) + dict_bytes(&batch->dict) + batch_frames_bytes(&batch->frames) + batch->cap * sizeof(*batch->items) +
-		batch->labels_cap * sizeof(*batch->labels_sizes) + batch->profile_cap * sizeof(*batch->profiles);
+		batch->labels_cap * sizeof(*batch->labels_sizes) +
+		(batch->labels_digests_cap + batch->text_digests_cap) * sizeof(struct batch_digest) + batch->profile_cap * sizeof(*batch->profiles);
 }
 
 struct err *batch_check_bytes(const struct samples_batch *batch)
@@ -80,6 +89,13 @@ struct err *samples_batch_profile(struct samples_batch *batch, const uint8_t key
 	return NULL;
 }
 
+struct err *samples_batch_sequence(struct samples_batch *batch, const uint8_t instance[SAMPLES_INSTANCE_BYTES], uint64_t sequence)
+{
+	TRY(samples_batch_profile(batch, instance));
+	batch->profiles[batch->profile_count - 1].sequence = sequence;
+	return NULL;
+}
+
 void samples_batch_drop_profile(struct samples_batch *batch)
 {
 	if (batch->profile_count == 0)
@@ -107,7 +123,36 @@ struct err *batch_add_text(struct samples_batch *batch, struct samples_text text
 		*ret = 0;
 		return NULL;
 	}
-	return dict_add(&batch->dict, DICT_TEXTS, text.bytes, text.len, ret);
+	TRY(dict_add(&batch->dict, DICT_TEXTS, text.bytes, text.len, ret));
+	if (*ret < batch->text_digest_count)
+		return NULL;
+	TRY(batch_grow((void **)&batch->text_digests, *ret, &batch->text_digests_cap, sizeof(*batch->text_digests)));
+	digest_xxh3_128(text.bytes, text.len, batch->text_digests[*ret].bytes);
+	batch->text_digest_count = *ret + 1;
+	return NULL;
+}
+
+/* Over its parent's and those of its labels, in whatever order they came. */
+static struct err *digest_labels(struct samples_batch *batch, const struct dict_labels *set, uint32_t number)
+{
+	static const struct batch_digest none;
+	struct {
+		struct batch_digest parent;
+		uint64_t sum[2];
+	} all = {.parent = set->parent == SAMPLES_NONE ? none : batch->labels_digests[set->parent]};
+
+	TRY(batch_grow((void **)&batch->labels_digests, number, &batch->labels_digests_cap, sizeof(*batch->labels_digests)));
+	for (uint32_t i = 0; i < set->count; i++) {
+		struct batch_digest pair[2] = {batch->text_digests[set->items[i].key], batch->text_digests[set->items[i].value]};
+		uint8_t digest[16];
+		uint64_t halves[2];
+		digest_xxh3_128(pair, sizeof(pair), digest);
+		memcpy(halves, digest, sizeof(halves));
+		all.sum[0] += halves[0];
+		all.sum[1] += halves[1];
+	}
+	digest_xxh3_128(&all, sizeof(all), batch->labels_digests[number].bytes);
+	return NULL;
 }
 
 struct err *samples_batch_type(struct samples_batch *batch, const struct samples_type *type, uint32_t *ret)
@@ -187,6 +232,7 @@ struct err *samples_batch_labels(struct samples_batch *batch, uint32_t parent, c
 	TRY(batch_grow((void **)&batch->labels_sizes, batch->dict.tables[DICT_LABELS].count, &batch->labels_cap, sizeof(*batch->labels_sizes)));
 	TRY(dict_add_labels(&batch->dict, &set, ret));
 	batch->labels_sizes[*ret] = inherited + set.count;
+	TRY(digest_labels(batch, &set, *ret));
 	return batch_check_bytes(batch);
 }
 

@@ -2,18 +2,16 @@
 /*
  * From the numbers of a batch to those of a partition, on the writer thread.
  *
- * A partition remembers the digests of the traces that batches brought, each with its node: most traces of a report were in a report
- * before, and cost one look-up. What is left is walked frame by frame: first all its locations, then the nodes from the root on.
- * Look-ups in a large dictionary wait for memory, so TOGETHER of them are made at once, and wait together.
+ * A partition remembers the digests of the traces, locations and label sets that batches brought, each with its number: most traces of a report
+ * were in a report before, and cost one look-up. What is left is walked frame by frame: first all its locations, then the nodes from the
+ * root on. Look-ups in a large table wait for memory, so TOGETHER of them are made at once, and wait together.
  *
- * The memory of digests is a cache: it begins empty when a partition is loaded, and anew when it has TRACES_MAX. Of a digest, 64 bits
- * are the key, and 38 more stand beside the node: 102 of 128 bits must be equal.
+ * The memory of digests is a cache: it begins empty when a partition is loaded, and anew when it has SEEN_MAX. Of a digest, 64 bits
+ * are the key, and 32 more stand beside the number: 96 of 128 bits must be equal.
  */
 #include "profiles/samples_internal.h"
 
-enum { TOGETHER = 32, TRACES_MAX = 1 << 20, NODE_BITS = 26, MARKED = SAMPLES_NONE - 1 };
-
-_Static_assert(DICT_NODES_MAX <= 1 << NODE_BITS, "a node and the rest of a digest share 64 bits");
+enum { TOGETHER = 32, SEEN_MAX = 1 << 20, MARKED = SAMPLES_NONE - 1 };
 
 static uint32_t *unknown(size_t count)
 {
@@ -30,7 +28,8 @@ struct err *batch_map_init(struct batch_map *map, const struct samples_batch *ba
 	TRY(dict_map_init(&map->dict, &batch->dict, &partition->dict));
 	map->locations = unknown(batch->frames.location_count);
 	map->traces = unknown(batch->frames.trace_count);
-	return map->locations && map->traces ? NULL : err_nomem();
+	map->labels = unknown(batch->dict.tables[DICT_LABELS].count);
+	return map->locations && map->traces && map->labels ? NULL : err_nomem();
 }
 
 void batch_map_deinit(struct batch_map *map)
@@ -38,42 +37,69 @@ void batch_map_deinit(struct batch_map *map)
 	dict_map_deinit(&map->dict);
 	free(map->locations);
 	free(map->traces);
+	free(map->labels);
 	*map = (struct batch_map){0};
 }
 
 /* -------------------------------------------------------------------------------------- digests that were seen */
 
-static uint64_t digest_key(const struct batch_trace *trace)
+static void split(const struct batch_digest *digest, uint64_t *key_ret, uint32_t *check_ret)
+{
+	memcpy(key_ret, digest->bytes, sizeof(*key_ret));
+	memcpy(check_ret, digest->bytes + sizeof(*key_ret), sizeof(*check_ret));
+}
+
+static void prefetch(const struct hmap *map, const struct batch_digest *digest)
 {
 	uint64_t key;
+	uint32_t check;
 
-	memcpy(&key, trace->digest.bytes, sizeof(key));
-	return key;
+	split(digest, &key, &check);
+	hmap_prefetch(map, key);
 }
 
-/* What stands under the key: the node in the low bits, the rest of the digest above. */
-static uint64_t digest_check(const struct batch_trace *trace)
+/* The number that a digest was remembered with, or SAMPLES_NONE. */
+static uint32_t recall(const struct hmap *map, const struct batch_digest *digest)
 {
-	uint64_t check;
+	uint64_t key, value;
+	uint32_t check;
 
-	memcpy(&check, trace->digest.bytes + 8, sizeof(check));
-	return check & ~(uint64_t)((1 << NODE_BITS) - 1);
+	split(digest, &key, &check);
+	return hmap_get(map, key, &value) && value >> 32 == check ? (uint32_t)value : SAMPLES_NONE;
 }
 
-static uint32_t seen_node(const struct partition *partition, const struct batch_trace *trace)
+static struct err *remember(struct hmap *map, const struct batch_digest *digest, uint32_t number)
 {
-	uint64_t seen;
+	uint64_t key;
+	uint32_t check;
 
-	if (!hmap_get(&partition->traces, digest_key(trace), &seen) || (digest_check(trace) ^ seen) >> NODE_BITS)
-		return SAMPLES_NONE;
-	return (uint32_t)seen & ((1 << NODE_BITS) - 1);
+	split(digest, &key, &check);
+	if (map->count >= SEEN_MAX)
+		hmap_deinit(map);
+	return hmap_set(map, key, (uint64_t)check << 32 | number);
 }
 
-static struct err *remember(struct partition *partition, const struct batch_trace *trace, uint32_t node)
+void batch_map_forget(struct partition *partition)
 {
-	if (partition->traces.count >= TRACES_MAX)
-		hmap_deinit(&partition->traces);
-	return hmap_set(&partition->traces, digest_key(trace), digest_check(trace) | node);
+	hmap_deinit(&partition->traces);
+	hmap_deinit(&partition->locations);
+	hmap_deinit(&partition->labels);
+}
+
+struct err *batch_map_labels(struct batch_map *map, uint32_t labels, uint32_t *ret)
+{
+	const struct batch_digest *digest = &map->batch->labels_digests[labels];
+	uint32_t *known = &map->labels[labels];
+
+	if (*known == SAMPLES_NONE) {
+		*known = recall(&map->partition->labels, digest);
+		if (*known == SAMPLES_NONE) {
+			TRY(dict_map_record(&map->dict, DICT_LABELS, labels, known));
+			TRY(remember(&map->partition->labels, digest, *known));
+		}
+	}
+	*ret = *known;
+	return NULL;
 }
 
 /* -------------------------------------------------------------------------------------- locations */
@@ -109,26 +135,19 @@ static struct err *make_location(struct batch_map *map, uint32_t number, struct 
 /* Up to TOGETHER locations. */
 static struct err *map_locations(struct batch_map *map, const uint32_t *numbers, size_t count)
 {
-	struct dict *to = &map->partition->dict;
-	struct dict_probe probes[TOGETHER];
+	const struct batch_frames *f = &map->batch->frames;
 	struct dict_location location;
-	uint32_t found[TOGETHER];
 
+	for (size_t i = 0; i < count; i++)
+		prefetch(&map->partition->locations, &f->location_digests[numbers[i]]);
 	for (size_t i = 0; i < count; i++) {
+		uint32_t *known = &map->locations[numbers[i]];
+		*known = recall(&map->partition->locations, &f->location_digests[numbers[i]]);
+		if (*known != SAMPLES_NONE)
+			continue;
 		TRY(make_location(map, numbers[i], &location));
-		dict_probe_begin(to, &location, &probes[i]);
-	}
-	for (size_t i = 0; i < count; i++)
-		found[i] = dict_probe_number(to, &probes[i]);
-	for (size_t i = 0; i < count; i++)
-		if (found[i] != SAMPLES_NONE)
-			__builtin_prefetch(dict_record(to, DICT_LOCATIONS, found[i]).bytes);
-	for (size_t i = 0; i < count; i++) {
-		if (found[i] == SAMPLES_NONE || !dict_probe_is(to, &probes[i], found[i])) {
-			TRY(make_location(map, numbers[i], &location));
-			TRY(dict_add_location(to, &location, &found[i]));
-		}
-		map->locations[numbers[i]] = found[i];
+		TRY(dict_add_location(&map->partition->dict, &location, known));
+		TRY(remember(&map->partition->locations, &f->location_digests[numbers[i]], *known));
 	}
 	return NULL;
 }
@@ -176,7 +195,7 @@ static struct err *walk_all(struct batch_map *map, const uint32_t *traces, size_
 		const struct batch_trace *trace = &map->batch->frames.traces[traces[i]];
 		uint32_t *node = &map->traces[traces[i]];
 		TRY(walk_nodes(map, trace, node));
-		TRY(remember(map->partition, trace, *node));
+		TRY(remember(&map->partition->traces, &trace->digest, *node));
 	}
 	return NULL;
 }
@@ -193,11 +212,12 @@ struct err *batch_map_traces(struct batch_map *map, const uint32_t *traces, size
 		if (map->traces[traces[i]] != SAMPLES_NONE)
 			continue;
 		map->traces[traces[i]] = MARKED;
-		hmap_prefetch(&map->partition->traces, digest_key(&f->traces[traces[i]]));
 		left[n++] = traces[i];
 	}
 	for (size_t i = 0; i < n; i++) {
-		uint32_t node = seen_node(map->partition, &f->traces[left[i]]);
+		if (i + TOGETHER < n)
+			prefetch(&map->partition->traces, &f->traces[left[i + TOGETHER]].digest);
+		uint32_t node = recall(&map->partition->traces, &f->traces[left[i]].digest);
 		map->traces[left[i]] = node;
 		if (node == SAMPLES_NONE)
 			left[unseen++] = left[i];

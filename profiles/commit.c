@@ -7,53 +7,65 @@
  */
 #include "profiles/samples_internal.h"
 
-/* -------------------------------------------------------------------------------------- keys of profiles */
+#include "base/digest.h"
 
-static void big_endian(uint8_t *to, uint64_t value, size_t size)
+/* -------------------------------------------------------------------------------------- what was counted before */
+
+/* The mark of the instance at hand, while profiles of one follow each other. */
+struct instance {
+	const uint8_t *id; /* NULL: none */
+	struct seen_mark mark;
+};
+
+static struct err *put_instance(const struct samples_batch *batch, struct store_txn *txn, struct instance *instance, uint64_t now_ms)
 {
-	for (size_t i = 0; i < size; i++)
-		to[i] = (uint8_t)(value >> (8 * (size - 1 - i)));
+	instance->mark.when_ms = now_ms;
+	return instance->id ? seen_mark_write(txn, batch->tenant, instance->id, &instance->mark) : NULL;
 }
 
-/* Remembers a key; *seen_ret when a profile with it was counted lately. */
-static struct err *seen_before(struct store_txn *txn, uint32_t tenant, const uint8_t key[16], uint64_t now_ms, bool *seen_ret)
+/* Of a number that is below an instance's window. */
+static void sequence_key(const struct batch_profile *profile, uint8_t ret[16])
 {
-	uint8_t seen[SEEN_KEY_BYTES], age[8 + SEEN_KEY_BYTES], value[8];
-	struct store_view view;
+	uint8_t bytes[sizeof(profile->key) + sizeof(profile->sequence)];
 
-	big_endian(seen, tenant, 4);
-	memcpy(seen + 4, key, 16);
-	memcpy(age + 8, seen, sizeof(seen));
-	TRY(store_profiles_get(txn, STORE_SEEN, seen, sizeof(seen), &view));
-	*seen_ret = false;
-	if (view.bytes && view.len == 8) {
-		struct reader r = reader_init(view.bytes, view.len, true, "seen");
-		uint64_t then = reader_u64(&r);
-		/* A clock that was set back must not make old keys immortal, nor forget them: they count for 15 minutes either way. */
-		uint64_t between = now_ms > then ? now_ms - then : then - now_ms;
-		if (between < SAMPLES_DEDUPE_MS) {
-			*seen_ret = true;
-			return NULL;
-		}
-		memcpy(age, view.bytes, 8);
-		TRY(store_profiles_delete(txn, STORE_SEEN_AGE, age, sizeof(age)));
+	memcpy(bytes, profile->key, sizeof(profile->key));
+	memcpy(bytes + sizeof(profile->key), &profile->sequence, sizeof(profile->sequence));
+	digest_xxh3_128(bytes, sizeof(bytes), ret);
+}
+
+static struct err *judge(struct samples_batch *batch, struct store_txn *txn, struct batch_profile *profile, struct instance *instance,
+	uint64_t now_ms)
+{
+	struct seen *seen = &batch->samples->seen;
+	uint8_t key[16];
+
+	profile->duplicate = false;
+	if (!profile->has_key)
+		return NULL;
+	if (profile->sequence == 0)
+		return seen_key(seen, txn, batch->tenant, profile->key, now_ms, &profile->duplicate);
+	if (!instance->id || memcmp(instance->id, profile->key, sizeof(profile->key)) != 0) {
+		TRY(put_instance(batch, txn, instance, now_ms));
+		TRY(seen_mark_read(txn, batch->tenant, profile->key, &instance->mark));
+		instance->id = profile->key;
 	}
-	big_endian(value, now_ms, 8);
-	memcpy(age, value, 8);
-	TRY(store_profiles_put(txn, STORE_SEEN, seen, sizeof(seen), value, sizeof(value)));
-	return store_profiles_put(txn, STORE_SEEN_AGE, age, sizeof(age), "", 0);
+	enum seen_judgement judgement = seen_sequence(&instance->mark, profile->sequence);
+	profile->duplicate = judgement == SEEN_BEFORE;
+	if (judgement != SEEN_TOO_OLD)
+		return NULL;
+	sequence_key(profile, key);
+	return seen_key(seen, txn, batch->tenant, key, now_ms, &profile->duplicate);
 }
 
 static struct err *judge_profiles(struct samples_batch *batch, struct store_txn *txn)
 {
 	uint64_t now_ms = samples_now_ms(batch->samples);
+	struct instance instance = {0};
 
 	batch->result = (struct samples_result){0};
 	for (uint32_t i = 0; i < batch->profile_count; i++) {
 		struct batch_profile *profile = &batch->profiles[i];
-		profile->duplicate = false;
-		if (profile->has_key)
-			TRY(seen_before(txn, batch->tenant, profile->key, now_ms, &profile->duplicate));
+		TRY(judge(batch, txn, profile, &instance, now_ms));
 		if (profile->duplicate) {
 			batch->result.duplicate_profiles++;
 			continue;
@@ -62,7 +74,7 @@ static struct err *judge_profiles(struct samples_batch *batch, struct store_txn 
 		batch->result.rejected_future += profile->rejected_future;
 		batch->result.rejected_old += profile->rejected_old;
 	}
-	return NULL;
+	return put_instance(batch, txn, &instance, now_ms);
 }
 
 /* -------------------------------------------------------------------------------------- rows */
@@ -73,7 +85,7 @@ static struct err *add_row(struct batch_map *map, const struct batch_sample *sam
 	uint32_t type, labels, link;
 
 	TRY(dict_map_record(&map->dict, DICT_TYPES, sample->type, &type));
-	TRY(dict_map_record(&map->dict, DICT_LABELS, sample->labels, &labels));
+	TRY(batch_map_labels(map, sample->labels, &labels));
 	TRY(dict_map_record(&map->dict, DICT_LINKS, sample->link, &link));
 	struct row row = {.hi = row_hi(type, labels, map->traces[sample->trace]),
 		.lo = row_lo(sample->second - partition->id.start, sample->cpu, link),
@@ -139,7 +151,7 @@ struct err *commit_group_end(struct store_txn *txn, void *context)
 
 	for (struct partition *p = samples->partitions; p; p = p->next)
 		TRY(partition_flush(samples, p, txn));
-	return NULL;
+	return seen_flush(&samples->seen, txn, samples_now_ms(samples));
 }
 
 /* Keeps the dictionaries that were used last. */
@@ -185,4 +197,5 @@ void commit_group_gone(void *context)
 
 	samples->group_open = false;
 	partitions_forget(samples);
+	seen_forget(&samples->seen);
 }

@@ -305,53 +305,18 @@ struct err *dict_add_line(struct dict *dict, const struct dict_line *line, uint3
 	return maker_add(&m, dict, DICT_LINES, ret);
 }
 
-static void put_location(struct buf *buf, const struct dict_location *location)
-{
-	buf_put_u8(buf, (uint8_t)((unsigned)location->kind | (unsigned)location->address_kind << 4));
-	varint_put(buf, (uint64_t)(location->mapping + 1));
-	varint_put(buf, location->address);
-	varint_put(buf, location->line_count);
-	for (uint32_t i = 0; i < location->line_count; i++)
-		varint_put(buf, location->lines[i]);
-}
-
 struct err *dict_add_location(struct dict *dict, const struct dict_location *location, uint32_t *ret)
 {
 	struct maker m;
 
 	maker_init(&m);
-	put_location(&m.buf, location);
+	buf_put_u8(&m.buf, (uint8_t)((unsigned)location->kind | (unsigned)location->address_kind << 4));
+	varint_put(&m.buf, (uint64_t)(location->mapping + 1));
+	varint_put(&m.buf, location->address);
+	varint_put(&m.buf, location->line_count);
+	for (uint32_t i = 0; i < location->line_count; i++)
+		varint_put(&m.buf, location->lines[i]);
 	return maker_add(&m, dict, DICT_LOCATIONS, ret);
-}
-
-void dict_probe_begin(const struct dict *dict, const struct dict_location *location, struct dict_probe *ret)
-{
-	struct buf buf = {.data = ret->bytes, .cap = sizeof(ret->bytes)};
-
-	ret->len = 0;
-	/* One byte and at most VARINT_MAX for each number. */
-	if (1 + (3 + (size_t)location->line_count) * VARINT_MAX > sizeof(ret->bytes))
-		return;
-	put_location(&buf, location);
-	ret->len = buf.len;
-	ret->hash = digest_xxh3_64(ret->bytes, ret->len);
-	hmap_prefetch(&dict->tables[DICT_LOCATIONS].index, ret->hash);
-}
-
-uint32_t dict_probe_number(const struct dict *dict, const struct dict_probe *probe)
-{
-	const struct records *r = &dict->tables[DICT_LOCATIONS];
-	uint64_t number;
-
-	if (probe->len == 0 || !hmap_get(&r->index, probe->hash, &number))
-		return SAMPLES_NONE;
-	__builtin_prefetch(&r->ends[number]);
-	return (uint32_t)number;
-}
-
-bool dict_probe_is(const struct dict *dict, const struct dict_probe *probe, uint32_t number)
-{
-	return record_is(dict, DICT_LOCATIONS, number, probe->bytes, probe->len);
 }
 
 struct err *dict_add_link(struct dict *dict, const struct dict_link *link, uint32_t *ret)

@@ -133,19 +133,6 @@ struct err *dict_add_line(struct dict *dict, const struct dict_line *line, uint3
 struct err *dict_add_location(struct dict *dict, const struct dict_location *location, uint32_t *ret) MUST_USE;
 struct err *dict_add_link(struct dict *dict, const struct dict_link *link, uint32_t *ret) MUST_USE;
 
-/* A location that is looked for, in three steps that wait for memory: other look-ups go in between. */
-struct dict_probe {
-	uint8_t bytes[80];
-	size_t len; /* 0: it does not fit, and is not looked for */
-	uint64_t hash;
-};
-/** Makes the record of a location and asks for the memory that finding it takes. */
-void dict_probe_begin(const struct dict *dict, const struct dict_location *location, struct dict_probe *ret);
-/** The number that its hash leads to, or SAMPLES_NONE; asks for the memory of that record. */
-uint32_t dict_probe_number(const struct dict *dict, const struct dict_probe *probe);
-/** Whether the record of that number is the one. */
-bool dict_probe_is(const struct dict *dict, const struct dict_probe *probe, uint32_t number);
-
 /* Decoding cannot fail on what dict_decode let in. */
 void dict_get_type(const struct dict *dict, uint32_t number, struct dict_type *ret);
 void dict_get_labels(const struct dict *dict, uint32_t number, struct dict_labels *ret);

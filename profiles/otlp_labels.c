@@ -181,58 +181,71 @@ static struct err *make_set(struct otlp_intake *in, uint32_t parent, const uint3
 	size_t count, struct otlp_label_set *ret)
 {
 	struct samples_label labels[OTLP_SAMPLE_LABELS_MAX];
-	const struct otlp_known_attribute *attribute;
 	size_t label_count = 0;
 
 	*ret = (struct otlp_label_set){
 		.parent = parent, .labels = parent, .cpu = -1, .count = (uint32_t)count};
 	for (size_t i = 0; i < count; i++) {
-		TRY(otlp_intake_attribute(in, indices[i], &attribute));
+		const struct otlp_known_attribute *attribute = &in->attributes[indices[i]];
 		if (!attribute->is_label)
 			continue;
 		sum_digest(&ret->digest, &attribute->digest);
-		if (!take_cpu(attribute, &ret->cpu))
-			labels[label_count++] = attribute->label;
+		labels[label_count++] = attribute->label;
 	}
 	if (label_count)
 		TRY(samples_batch_labels(in->batch, parent, labels, label_count, &ret->labels));
 	return NULL;
 }
 
-struct err *otlp_intake_label_set(struct otlp_intake *in, uint32_t parent,
-	struct wire_repeated indices, struct otlp_label_set *ret)
+/* The set of a parent and indices, both in @p asked; @p count of indices. */
+static struct err *find_set(
+	struct otlp_intake *in, const uint32_t *asked, size_t count, struct otlp_label_set *ret)
 {
-	uint32_t asked[OTLP_SAMPLE_LABELS_MAX + 1] = {parent};
-	uint64_t index, number;
-	size_t count = 0;
-
-	while (wire_repeated_next(&indices, &index)) {
-		if (index >= in->request->tables[OTLP_ATTRIBUTES].count)
-			return err_new(ERR_FORMAT, "attribute %" PRIu64 " of %" PRIu32, index,
-				in->request->tables[OTLP_ATTRIBUTES].count);
-		if (count < OTLP_SAMPLE_LABELS_MAX)
-			asked[++count] = (uint32_t)index;
-		else
-			in->result->dropped_labels++;
-	}
-	if (wire_repeated_failed(&indices))
-		return err_new(ERR_FORMAT, "attribute_indices are malformed");
-	uint64_t key = digest_xxh3_64(asked, (count + 1) * sizeof(*asked));
+	uint64_t key = digest_xxh3_64(asked, (count + 1) * sizeof(*asked)), number;
 	const struct otlp_label_set *sets = (const struct otlp_label_set *)in->sets.data;
 	const uint32_t *kept = (const uint32_t *)in->set_indices.data;
 
 	/* Of two sets with one hash, the second takes the key behind it. */
 	for (; hmap_get(&in->set_index, key, &number); key++) {
 		const struct otlp_label_set *set = &sets[number];
-		if (set->parent == parent && set->count == count &&
+		if (set->parent == asked[0] && set->count == count &&
 			(count == 0 || memcmp(kept + set->first, asked + 1, count * sizeof(*asked)) == 0)) {
 			*ret = *set;
 			return NULL;
 		}
 	}
-	TRY(make_set(in, parent, asked + 1, count, ret));
+	TRY(make_set(in, asked[0], asked + 1, count, ret));
 	ret->first = (uint32_t)(in->set_indices.len / sizeof(*asked));
 	TRY(buf_append(&in->set_indices, asked + 1, count * sizeof(*asked)));
 	TRY(hmap_set(&in->set_index, key, in->sets.len / sizeof(*ret)));
 	return buf_append(&in->sets, ret, sizeof(*ret));
+}
+
+struct err *otlp_intake_label_set(struct otlp_intake *in, uint32_t parent,
+	struct wire_repeated indices, struct otlp_label_set *ret)
+{
+	uint32_t asked[OTLP_SAMPLE_LABELS_MAX + 1];
+	const struct otlp_known_attribute *attribute;
+	struct otlp_digest cpus = {0};
+	int32_t cpu = -1;
+	uint64_t index;
+	size_t count = 0;
+
+	asked[0] = parent;
+	while (wire_repeated_next(&indices, &index)) {
+		TRY(otlp_intake_attribute(in, index, &attribute));
+		/* Apart, so that the threads of a message are not looked up once for each CPU. */
+		if (take_cpu(attribute, &cpu))
+			sum_digest(&cpus, &attribute->digest);
+		else if (count < OTLP_SAMPLE_LABELS_MAX)
+			asked[++count] = (uint32_t)index;
+		else
+			in->result->dropped_labels++;
+	}
+	if (wire_repeated_failed(&indices))
+		return err_new(ERR_FORMAT, "attribute_indices are malformed");
+	TRY(find_set(in, asked, count, ret));
+	ret->cpu = cpu;
+	sum_digest(&ret->digest, &cpus);
+	return NULL;
 }

@@ -193,7 +193,7 @@ struct err *block_list_add(struct block_list *list, const struct block_info *inf
 void partition_unload(struct partition *partition)
 {
 	dict_deinit(&partition->dict);
-	hmap_deinit(&partition->traces);
+	batch_map_forget(partition);
 	rows_deinit(&partition->pending);
 	rows_deinit(&partition->pending_times);
 	for (int i = 0; i < 3; i++) {

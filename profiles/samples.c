@@ -76,6 +76,7 @@ void samples_close(struct samples *samples)
 		return;
 	store_close(samples->store);
 	partitions_forget(samples);
+	seen_forget(&samples->seen);
 	free(samples);
 }
 

@@ -37,6 +37,7 @@ enum {
 	SAMPLES_BATCH_BYTES_MAX = 256 << 20, /* memory of one batch: past it ERR_LIMIT */
 	SAMPLES_BATCH_PARTITIONS_MAX = 64,   /* hours that one batch may touch; samples of more are rejected as old or future */
 	SAMPLES_DEDUPE_MS = 15 * 60 * 1000,
+	SAMPLES_INSTANCE_BYTES = 16,
 	SAMPLES_NONE = UINT32_MAX,
 };
 
@@ -88,6 +89,12 @@ size_t samples_batch_bytes(const struct samples_batch *batch);
  *             SAMPLES_DEDUPE_MS, all samples of this one are skipped and it counts as a duplicate; decided in the same transaction.
  */
 struct err *samples_batch_profile(struct samples_batch *batch, const uint8_t key[16]) MUST_USE;
+/**
+ * Begins a profile that is known by a number of its sender, which never uses one twice: counted once as long as keep_ms, however late it
+ * comes again; also when others came in between, as long as it is not SEEN_WINDOW (4,096) behind the highest. Further behind it is judged as a key.
+ * @param sequence  not 0
+ */
+struct err *samples_batch_sequence(struct samples_batch *batch, const uint8_t instance[SAMPLES_INSTANCE_BYTES], uint64_t sequence) MUST_USE;
 /** Takes back the present profile with its samples and key: a fault was found in it. */
 void samples_batch_drop_profile(struct samples_batch *batch);
 

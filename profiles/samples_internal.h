@@ -16,7 +16,6 @@
 enum {
 	PARTITION_KEY_BYTES = 10, /* start u32 | tenant u32 | generation u16 */
 	BLOCK_KEY_BYTES = PARTITION_KEY_BYTES + 5,
-	SEEN_KEY_BYTES = 20,
 	LOADED_MAX = 8, /* partitions whose dictionaries the writer keeps in memory between commits */
 	PARTITION_SECONDS_MAX = BLOCK_SECONDS_MAX,
 	PARTITION_DICT_MAX = 1 << 29, /* bytes: past it another generation is begun */
@@ -37,7 +36,8 @@ struct batch_sample {
 };
 
 struct batch_profile {
-	uint8_t key[16];
+	uint8_t key[16]; /* or the instance */
+	uint64_t sequence; /* of the instance; 0: it is a key */
 	bool has_key, duplicate;
 	uint64_t rejected_future, rejected_old;
 	size_t first_sample;
@@ -89,7 +89,9 @@ struct samples_batch {
 	struct dict dict; /* texts, types, label sets, mappings, links */
 	struct batch_frames frames;
 	uint32_t *labels_sizes;	   /* of each label set with its parents */
-	size_t labels_cap;
+	struct batch_digest *labels_digests, *text_digests; /* of each label set, of each text of the dictionary */
+	size_t labels_cap, labels_digests_cap, text_digests_cap;
+	uint32_t text_digest_count;
 	struct batch_sample *items;
 	size_t count, cap;
 	struct batch_profile *profiles;
@@ -173,12 +175,46 @@ struct partition {
 	bool dropped_for_size;
 	struct dict dict;
 	struct dict_mark stored; /* what of dict is in blocks */
-	struct hmap traces;	 /* of batches that were seen: batch_map.c */
+	struct hmap traces, locations, labels; /* digests of what batches brought -> number: batch_map.c */
 	struct rows pending, pending_times;
 	struct block_list lists[3]; /* by kind_index */
 	uint64_t used;	/* when it was last loaded or written, for forgetting */
 	struct partition *next; /* in order of (start, tenant, generation) */
 };
+
+/* -------------------------------------------------------------------------------------- what was counted: seen.c, on the writer thread */
+
+enum { SEEN_WINDOW = 4096 };
+
+/* Keys of profiles. Zeroed: not read yet. */
+struct seen {
+	struct hmap keys;
+	size_t sweep_at;
+	struct buf fresh; /* digests of the group at hand, for seen_flush */
+	bool loaded;
+};
+/** Whether a profile with this key was counted lately; else it is from now on. */
+struct err *seen_key(struct seen *seen, struct store_txn *txn, uint32_t tenant, const uint8_t key[16], uint64_t now_ms, bool *ret) MUST_USE;
+/** Writes what the group has brought. */
+struct err *seen_flush(struct seen *seen, struct store_txn *txn, uint64_t now_ms) MUST_USE;
+/** Forgets what is in memory: it is read again. */
+void seen_forget(struct seen *seen);
+
+/* Of an instance: its highest number, and which of the SEEN_WINDOW up to it were counted (bit number % SEEN_WINDOW). */
+struct seen_mark {
+	uint64_t highest, when_ms;
+	uint8_t bits[SEEN_WINDOW / 8];
+};
+/** Zeroes for an instance that is not known. */
+struct err *seen_mark_read(struct store_txn *txn, uint32_t tenant, const uint8_t instance[SAMPLES_INSTANCE_BYTES], struct seen_mark *ret) MUST_USE;
+struct err *seen_mark_write(struct store_txn *txn, uint32_t tenant, const uint8_t instance[SAMPLES_INSTANCE_BYTES],
+	const struct seen_mark *mark) MUST_USE;
+enum seen_judgement { SEEN_FIRST, SEEN_BEFORE, SEEN_TOO_OLD };
+/** Judges a number, not 0, and remembers it; TOO_OLD: it is below the window. */
+enum seen_judgement seen_sequence(struct seen_mark *mark, uint64_t sequence);
+
+/** Deletes keys, or the marks of @p instances, that are old; some at a time. */
+struct err *seen_forget_old(struct store_txn *txn, uint64_t now_ms, uint64_t keep_ms, bool instances, bool *more_ret) MUST_USE;
 
 struct samples {
 	struct samples_options options;
@@ -190,6 +226,8 @@ struct samples {
 	atomic_uint_fast64_t merges, sealed, dropped_by_age, dropped_by_size, partition_count, stored_bytes;
 	/* The writer thread's own. */
 	struct partition *partitions; /* all that there are */
+	struct seen seen;
+	uint64_t instances_ms; /* when old marks were last looked for */
 	bool listed;		      /* partitions holds them; false after a group was thrown away */
 	bool group_open;	      /* commands have gathered something */
 	uint64_t clock;		      /* of `used` */
@@ -229,10 +267,14 @@ struct batch_map {
 	const struct samples_batch *batch;
 	struct partition *partition;
 	struct dict_map dict;
-	uint32_t *locations, *traces; /* SAMPLES_NONE: not yet */
+	uint32_t *locations, *traces, *labels; /* SAMPLES_NONE: not yet */
 };
 struct err *batch_map_init(struct batch_map *map, const struct samples_batch *batch, struct partition *partition) MUST_USE;
 void batch_map_deinit(struct batch_map *map);
+/** The number of a label set. O(1) for one that the partition has seen. */
+struct err *batch_map_labels(struct batch_map *map, uint32_t labels, uint32_t *ret) MUST_USE;
+/** Forgets the digests of a partition. */
+void batch_map_forget(struct partition *partition);
 /** Fills map->traces for these @p count numbers; one may stand there several times. O(1) each for traces that the partition has seen, else O(depth). */
 struct err *batch_map_traces(struct batch_map *map, const uint32_t *traces, size_t count) MUST_USE;
 

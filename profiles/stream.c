@@ -5,13 +5,11 @@
  * An envelope of samples is looked at twice. First every column is walked alone: lengths must agree, every number must be bound;
  * an unknown one means that nothing of the envelope is taken and a `need` goes out with its sequence number (the sender still
  * has it). Then the columns are walked in step and the samples added. So an envelope is in a batch whole or not at all, and
- * the key (instance, sequence) under which it is counted once stands for all of it.
+ * its number, by which it is counted once, stands for all of it.
  *
  * While a batch is on its way to the disk the next one is gathered: the slower commits are, the more envelopes share one.
  */
 #include "profiles/stream_internal.h"
-
-#include "base/digest.h"
 
 #include <stdio.h>
 
@@ -70,16 +68,6 @@ const uint8_t *stream_instance(const struct stream *stream)
 size_t stream_memory(const struct stream *stream)
 {
 	return stream->memory;
-}
-
-void stream_dedupe_key(const uint8_t instance[AGENT_INSTANCE_BYTES], uint64_t sequence, uint8_t ret[16])
-{
-	uint8_t bytes[AGENT_INSTANCE_BYTES + 8];
-
-	memcpy(bytes, instance, AGENT_INSTANCE_BYTES);
-	for (int i = 0; i < 8; i++)
-		bytes[AGENT_INSTANCE_BYTES + i] = (uint8_t)(sequence >> (56 - 8 * i));
-	digest_xxh3_128(bytes, sizeof(bytes), ret);
 }
 
 /* -------------------------------------------------------------------------------------- outwards */
@@ -391,7 +379,6 @@ static struct err *refuse_samples(struct stream *stream, uint64_t sequence)
 static struct err *take_samples(struct stream *stream, uint64_t sequence, struct wire_span message)
 {
 	struct columns columns = {.sequence = sequence};
-	uint8_t key[16];
 
 	if (sequence == 0)
 		return err_new(ERR_INVALID, "samples without a sequence number");
@@ -400,8 +387,7 @@ static struct err *take_samples(struct stream *stream, uint64_t sequence, struct
 		return refuse_samples(stream, sequence);
 	if (!stream->batch)
 		TRY(samples_batch_create(stream->options.samples, stream->options.tenant, &stream->batch));
-	stream_dedupe_key(stream->instance, sequence, key);
-	TRY(samples_batch_profile(stream->batch, key));
+	TRY(samples_batch_sequence(stream->batch, stream->instance, sequence));
 	struct err *e = add_samples(stream, &columns);
 	if (!e && !stream->need.any)
 		e = remember(&stream->ticket, sequence);

@@ -109,7 +109,4 @@ bool stream_take(struct stream *stream, struct samples_batch **batch_ret, struct
 struct err *stream_acknowledge(struct stream *stream, struct stream_ticket *take_ticket, const struct samples_result *result) MUST_USE;
 void stream_ticket_deinit(struct stream_ticket *ticket);
 
-/** The key under which samples are counted once: XXH3-128 of instance and sequence. */
-void stream_dedupe_key(const uint8_t instance[AGENT_INSTANCE_BYTES], uint64_t sequence, uint8_t ret[16]);
-
 #endif

@@ -8,7 +8,8 @@
  *            as few blocks as BLOCK_ROWS_MAX allows, compressed harder; from then on they never change.
  *   times    Blocks of exact times go when their last second is older than raw_for_ms.
  *   drop     Whole partitions go: those whose end is older than keep_ms, and the oldest while there is more than max_bytes.
- *   seen     Keys of profiles are forgotten after SAMPLES_DEDUPE_MS.
+ *   seen     Keys of profiles are forgotten after SAMPLES_DEDUPE_MS, instances of agents that did not send for keep_ms: what they send
+ *            again is too old for the store.
  *
  * Each step is one transaction. An error (a full disk) ends the round; the next one tries again.
  */
@@ -22,7 +23,7 @@ enum {
 	DICT_BYTES_A_BLOCK = 256 << 10,
 	TEND_MS = 10000,
 	DELETES_A_STEP = 256,
-	SEEN_A_STEP = 4096,
+	INSTANCES_MS = 3600 * 1000, /* between two looks at all marks */
 	ZLEVEL_SEAL = 12,
 };
 
@@ -323,38 +324,36 @@ static bool times_step(struct samples *samples, struct partition *p)
 	return true;
 }
 
-/* -------------------------------------------------------------------------------------- keys of profiles */
+/* -------------------------------------------------------------------------------------- what was counted */
 
-static struct err *forget_seen(struct store_txn *txn, void *arg)
+static struct err *forget_keys(struct store_txn *txn, void *arg)
 {
 	struct step *step = arg;
-	uint64_t now_ms = samples_now_ms(step->samples), then;
-	uint8_t keys[SEEN_A_STEP / 16][8 + SEEN_KEY_BYTES];
-	size_t count = 0;
-	struct store_view key, value;
 
-	{
-		CLEANUP(store_profiles_scan_endp) struct store_scan *scan = NULL;
-		TRY(store_profiles_scan(txn, STORE_SEEN_AGE, NULL, 0, NULL, 0, &scan));
-		while (count < ARRAY_SIZE(keys)) {
-			TRY(store_profiles_next(scan, &key, &value));
-			if (!key.bytes)
-				break;
-			if (key.len != sizeof(keys[0]))
-				return store_profiles_corrupt(STORE_SEEN_AGE, key.bytes, key.len, "malformed key");
-			struct reader r = reader_init(key.bytes, key.len, true, "seen");
-			then = reader_u64(&r);
-			if (then + SAMPLES_DEDUPE_MS > now_ms)
-				break;
-			memcpy(keys[count++], key.bytes, key.len);
-		}
+	return seen_forget_old(txn, samples_now_ms(step->samples), 0, false, &step->more);
+}
+
+static struct err *forget_instances(struct store_txn *txn, void *arg)
+{
+	struct step *step = arg;
+
+	return seen_forget_old(txn, samples_now_ms(step->samples), step->samples->options.keep_ms, true, &step->more);
+}
+
+/* False when there is nothing left to forget. */
+static bool seen_step(struct samples *samples, uint64_t now_ms)
+{
+	struct step step = {.samples = samples};
+	struct err *e = store_profiles_update(samples->writer_store, forget_keys, &step);
+
+	if (!e && !step.more && (now_ms < samples->instances_ms || now_ms - samples->instances_ms >= INSTANCES_MS)) {
+		e = store_profiles_update(samples->writer_store, forget_instances, &step);
+		if (!e && !step.more)
+			samples->instances_ms = now_ms;
 	}
-	for (size_t i = 0; i < count; i++) {
-		TRY(store_profiles_delete(txn, STORE_SEEN, keys[i] + 8, SEEN_KEY_BYTES));
-		TRY(store_profiles_delete(txn, STORE_SEEN_AGE, keys[i], sizeof(keys[0])));
-	}
-	step->more = count == ARRAY_SIZE(keys);
-	return NULL;
+	bool failed = e;
+	err_free(e);
+	return !failed && step.more;
 }
 
 /* -------------------------------------------------------------------------------------- rounds */
@@ -441,10 +440,7 @@ bool tend_step(void *context, struct store *store)
 		return false;
 	if (age_step(samples, now_ms, &again) && again)
 		return true;
-	struct step step = {.samples = samples};
-	struct err *e = store_profiles_update(store, forget_seen, &step);
-	err_free(e);
-	if (!e && step.more)
+	if (seen_step(samples, now_ms))
 		return true;
 	round_done(samples, now_ms, asked);
 	return false;

@@ -52,7 +52,7 @@ const char *const db_names[DB_COUNT] = {
 	[DB_PARTITIONS] = "partitions",
 	[DB_BLOCKS] = "blocks",
 	[DB_SEEN] = "seen",
-	[DB_SEEN_AGE] = "seen_age",
+	[DB_INSTANCES] = "instances",
 	[DB_SENDERS] = "senders",
 };
 

@@ -6,8 +6,8 @@
  *
  *   partitions   start u32 | tenant u32 | generation u16 -> the partition's record
  *   blocks       start u32 | tenant u32 | generation u16 | kind u8 | number u32 -> a block
- *   seen         tenant u32 | key 16 -> when, u64 ms: profiles that were counted
- *   seen_age     when u64 ms | tenant u32 | key 16 -> (empty)
+ *   seen         when u64 ms | number u32 -> digests of 16 bytes: profiles that were counted in one commit
+ *   instances    tenant u32 | instance 16 -> which sequence numbers of an agent were counted
  *   senders      tenant u32 | protocol u8 | instance 16 -> the last that is known of who sent
  *
  * Integers in keys are big-endian. A number of a block is good within its partition only.
@@ -17,7 +17,7 @@
 
 #include "store/store.h"
 
-enum store_profiles_db { STORE_PARTITIONS, STORE_BLOCKS, STORE_SEEN, STORE_SEEN_AGE, STORE_SENDERS };
+enum store_profiles_db { STORE_PARTITIONS, STORE_BLOCKS, STORE_SEEN, STORE_INSTANCES, STORE_SENDERS };
 
 enum { STORE_PROFILES_KEY_MAX = 64 };
 

@@ -413,13 +413,98 @@ Test(samples_dedupe, forgets_keys_that_are_old)
 	struct store_scan *scan;
 	struct store_view k, v;
 	MUST(store_read_begin(b.samples->store, &read));
-	for (int db = STORE_SEEN; db <= STORE_SEEN_AGE; db++) {
-		MUST(store_profiles_scan(store_profiles_read(read), (enum store_profiles_db)db, NULL, 0, NULL, 0, &scan));
-		MUST(store_profiles_next(scan, &k, &v));
-		cr_expect_null(k.bytes);
-		store_profiles_scan_end(scan);
-	}
+	MUST(store_profiles_scan(store_profiles_read(read), STORE_SEEN, NULL, 0, NULL, 0, &scan));
+	MUST(store_profiles_next(scan, &k, &v));
+	cr_expect_null(k.bytes);
+	store_profiles_scan_end(scan);
 	store_read_end(read);
+	end_samples(&b);
+}
+
+Test(samples_dedupe, survives_a_restart_and_many_keys)
+{
+	CONTEXT(b);
+	uint8_t key[16];
+
+	/* More than a table has before it is looked through for old ones. */
+	struct filler f = fill(b.samples, 1, NULL, cpu_type(), "web", "main");
+	for (uint64_t i = 0; i < 40000; i++) {
+		key_make(i, key);
+		MUST(samples_batch_profile(f.batch, key));
+	}
+	add(&f, "a", HOUR_START_MS, 1);
+	cr_expect_eq(commit(&f).duplicate_profiles, 0);
+	reopen_samples(&b);
+	f = fill(b.samples, 1, NULL, cpu_type(), "web", "main");
+	for (uint64_t i = 39000; i < 41000; i++) {
+		key_make(i, key);
+		MUST(samples_batch_profile(f.batch, key));
+	}
+	add(&f, "a", HOUR_START_MS, 1);
+	cr_expect_eq(commit(&f).duplicate_profiles, 1000);
+	end_samples(&b);
+}
+
+/* Commits one sample under each of these numbers, zero-terminated, in one batch; returns how many were counted before. */
+static uint64_t put_sequences(struct bench_store *b, uint8_t instance, const uint64_t *numbers)
+{
+	struct filler f = fill(b->samples, 1, NULL, cpu_type(), "web", "main");
+	uint8_t id[SAMPLES_INSTANCE_BYTES] = {instance};
+
+	for (; *numbers; numbers++) {
+		MUST(samples_batch_sequence(f.batch, id, *numbers));
+		add(&f, "a", HOUR_START_MS, 1);
+	}
+	return commit(&f).duplicate_profiles;
+}
+#define PUT_SEQUENCES(b, instance, ...) put_sequences(b, instance, (const uint64_t[]){__VA_ARGS__, 0})
+
+Test(samples_sequences, are_counted_once_however_late_they_come_again)
+{
+	CONTEXT(b);
+
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 1, 2, 3, 3), 1);
+	atomic_fetch_add(&b.now_ms, (uint64_t)24 * HOUR_MS);
+	samples_tend(b.samples);
+	reopen_samples(&b);
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 2, 3, 4), 2);
+	cr_expect_eq(PUT_SEQUENCES(&b, 2, 2, 3, 4), 0, "another instance");
+	end_samples(&b);
+}
+
+Test(samples_sequences, leave_gaps_open_for_what_comes_later)
+{
+	CONTEXT(b);
+
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 1, 5, 4096, 4097), 0);
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 3, 5, 4095, 4097), 2);
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 3, 4, 4095), 2);
+	/* Number 1 is in the window's place of 4097, which came later. */
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 1), 0, "below the window it is a key");
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 1), 1);
+	/* Far ahead: nothing of the old window is taken for the new one's. */
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 1000000), 0);
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 999999, 1000000 - 4095, UINT64_MAX), 0);
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, UINT64_MAX, UINT64_MAX - 1), 1);
+	end_samples(&b);
+}
+
+Test(samples_sequences, are_forgotten_when_their_samples_would_be_too_old)
+{
+	CONTEXT(b);
+	uint8_t id[SAMPLES_INSTANCE_BYTES] = {1};
+	struct seen_mark mark;
+	struct store_read *read;
+
+	cr_expect_eq(PUT_SEQUENCES(&b, 1, 7), 0);
+	for (int days = 29; days <= 31; days += 2) {
+		atomic_store(&b.now_ms, HOUR_START_MS + (uint64_t)days * 24 * HOUR_MS);
+		samples_tend(b.samples);
+		MUST(store_read_begin(b.samples->store, &read));
+		MUST(seen_mark_read(store_profiles_read(read), 1, id, &mark));
+		cr_expect_eq(mark.highest, days < 30 ? 7 : 0);
+		store_read_end(read);
+	}
 	end_samples(&b);
 }
 

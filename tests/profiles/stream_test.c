@@ -501,14 +501,3 @@ Test(stream_feed, survives_a_message_cut_at_every_length)
 	buf_deinit(&whole);
 	rig_close(&rig);
 }
-
-Test(stream_dedupe_key, depends_on_instance_and_sequence)
-{
-	uint8_t a[16], b[16], c[16];
-
-	stream_dedupe_key((const uint8_t *)"0123456789abcdef", 1, a);
-	stream_dedupe_key((const uint8_t *)"0123456789abcdef", 2, b);
-	stream_dedupe_key((const uint8_t *)"1123456789abcdef", 1, c);
-	cr_expect_arr_neq(a, b, 16);
-	cr_expect_arr_neq(a, c, 16);
-}
