@@ -108,5 +108,9 @@ struct err *api_known_resolve(struct store_read *read, const struct store_query 
 			(void)snprintf(ret->reason, sizeof(ret->reason), "nothing was uploaded under this ID");
 		break;
 	}
-	return ask_jobs(read, query, ret);
+	/* A job is found by the build ID, too, where the record has it: packages are fetched by that. */
+	struct store_query wanted = *query;
+	if (!wanted.build_id.len && ret->answer.has_file)
+		wanted.build_id = ret->answer.file.build_id;
+	return ask_jobs(read, &wanted, ret);
 }

@@ -75,11 +75,12 @@ struct err *api_symbolize_is_pending(struct store *store, const struct api_symbo
 		return err_nomem();
 	TRY(store_read_begin(store, &read));
 	*ret = false;
-	for (size_t i = 0; i < request->count && !*ret; i++) {
+	/* To the end, though one is enough to know: each that is unknown is to be asked for now, not when the one before it has come. */
+	for (size_t i = 0; i < request->count; i++) {
 		struct store_query query = make_query(&request->modules[i]);
 		TRY(api_known_resolve(read, &query, known));
 		api_known_ask(request->sources, request->requester, &query, known);
-		*ret = known->status == API_MODULE_PENDING;
+		*ret = *ret || known->status == API_MODULE_PENDING;
 	}
 	return NULL;
 }

@@ -60,6 +60,20 @@ static void job_ended(void *context, const struct store_job *job, const struct i
 		verdicts[end->verdict], end->results, (unsigned long long)end->wall_ms, file_id, build_id, job->name, end->reason);
 }
 
+/* A debug file names a supplement that the store does not have. */
+static struct err *bring(void *context, const struct store_job *job, const struct protocol_needs *needs, struct ingest_brought *ret)
+{
+	struct daemon *daemon = context;
+	bool is_public = job->source == STORE_SOURCE_PACKAGE || job->source == STORE_SOURCE_DEBUGINFOD;
+	struct sources_brought brought;
+
+	TRY(sources_bring(daemon->sources, &needs->build_id, needs->name, is_public, &brought));
+	ret->fd = brought.fd;
+	ret->is_package = brought.is_package;
+	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", brought.reason);
+	return NULL;
+}
+
 static struct err *start_ingest(struct daemon *daemon)
 {
 	const struct settings *settings = daemon->settings;
@@ -72,6 +86,8 @@ static struct err *start_ingest(struct daemon *daemon)
 		.max_table_bytes = settings->limit_table,
 		.max_unpacked_bytes = settings->ingest_unpacked_max,
 		.deadline_ms = settings->ingest_deadline_ms,
+		.need = bring,
+		.need_context = daemon,
 		.ended = job_ended,
 	};
 
@@ -97,12 +113,15 @@ static struct err *start_sources(struct daemon *daemon)
 	struct sources_options options = {
 		.debuginfod = settings->sources_debuginfod ? settings->sources_debuginfod : getenv("DEBUGINFOD_URLS"),
 		.directories = settings->sources_directories,
+		.installed = settings->sources_installed,
 		.apt = settings->sources_apt ? settings->sources_apt : access("/etc/apt", R_OK) == 0 ? "/etc/apt" : NULL,
 		.fetch = {.scratch_dir = settings->ingest_scratch_dir,
 			.parallel = (uint32_t)settings->sources_parallel,
 			.rate_bytes = settings->sources_rate,
 			.hourly_bytes = settings->sources_hourly_bytes},
 		.max_file_bytes = settings->sources_max_file,
+		.keep_packages_ms = settings->sources_keep_packages_ms,
+		.keep_packages_bytes = settings->sources_keep_packages_bytes,
 		.negative_ms = settings->sources_negative_ms,
 		.retry_ms = settings->sources_retry_ms,
 		.ids_per_hour = (uint32_t)settings->sources_ids_per_hour,
@@ -193,8 +212,8 @@ static struct err *start_parts(struct daemon *daemon)
 {
 	TRY(open_store(daemon));
 	TRY(open_samples(daemon));
+	TRY(start_sources(daemon)); /* before the workers, who may ask it for supplements */
 	TRY(start_ingest(daemon));
-	TRY(start_sources(daemon));
 	TRY(create_api(daemon));
 	TRY(create_server(daemon));
 	TRY(listen_on(daemon, "http", daemon->settings->http));
@@ -243,10 +262,11 @@ void daemon_stop(struct daemon *daemon)
 		net_server_stop(daemon->server, daemon->settings->drain_ms);
 	if (daemon->api)
 		api_stop(daemon->api);
-	sources_destroy(daemon->sources);
+	sources_stop(daemon->sources); /* workers' threads that wait for it come back */
 	/* What was handed in is committed and answered. */
 	samples_close(daemon->samples);
 	ingest_stop(daemon->ingest);
+	sources_destroy(daemon->sources);
 	net_server_destroy(daemon->server);
 	api_destroy(daemon->api);
 	store_close(daemon->store);

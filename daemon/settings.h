@@ -43,12 +43,15 @@ struct settings {
 	char *sources;
 	char *sources_debuginfod;
 	char *sources_directories;
+	char *sources_installed;
 	char *sources_apt;
 	bool sources_ask_private;
 	uint64_t sources_negative_ms;
 	uint64_t sources_retry_ms;
 	uint64_t sources_ids_per_hour;
 	uint64_t sources_max_file;
+	uint64_t sources_keep_packages_ms;
+	uint64_t sources_keep_packages_bytes;
 	uint64_t sources_hourly_bytes;
 	uint64_t sources_rate;
 	uint64_t sources_parallel;

@@ -147,6 +147,14 @@ void build_id_format(const struct build_id *id, char text[BUILD_ID_HEX_SIZE])
 	hex_format(id->bytes, id->len, text);
 }
 
+bool elf_has_debug_info(const void *bytes, size_t len)
+{
+	struct elf_header header;
+	CLEANUP(err_freep) struct err *e = elf_header_read(bytes, len, "file", &header);
+
+	return !e && (elf_header_has_section(&header, ".debug_info") || elf_header_has_section(&header, ".zdebug_info"));
+}
+
 bool build_id_parse(const char *text, size_t len, struct build_id *ret)
 {
 	struct build_id id = {.len = (uint8_t)(len / 2)};

@@ -47,6 +47,8 @@ void build_id_take_note(struct elf_ids *ids, uint32_t type, const void *name, si
 struct err *build_id_from_go(const char *go, size_t len, struct build_id *ret) MUST_USE;
 /** What symbols attach to: the GNU build ID, else the one of the Go build ID; empty when there is neither. */
 struct err *build_id_from_ids(const struct elf_ids *ids, struct build_id *ret) MUST_USE;
+/** Whether an ELF image has debug information of its own (.debug_info or .zdebug_info with bytes). False for what is no ELF file. */
+bool elf_has_debug_info(const void *bytes, size_t len);
 
 /** Lower hex; "" for an empty one. */
 void build_id_format(const struct build_id *id, char text[BUILD_ID_HEX_SIZE]);

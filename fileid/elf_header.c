@@ -27,7 +27,7 @@ struct elf_section_header elf_header_section(const struct elf_header *header, ui
 	struct reader r = elf_header_reader(header, foff, header->section_size);
 	struct elf_section_header section;
 
-	reader_u32(&r); /* sh_name */
+	section.name = reader_u32(&r);
 	section.type = reader_u32(&r);
 	read_word(&r, header->is_64); /* sh_flags */
 	read_word(&r, header->is_64); /* sh_addr */
@@ -115,6 +115,26 @@ static struct err *resolve_counts(struct elf_header *header)
 	return NULL;
 }
 
+bool elf_header_has_section(const struct elf_header *header, const char *name)
+{
+	size_t len = strlen(name) + 1;
+
+	if (header->names_index >= header->section_count)
+		return false;
+	struct elf_section_header names = elf_header_section(header, header->names_index);
+	for (uint32_t i = 0; i < header->section_count; i++) {
+		struct elf_section_header section = elf_header_section(header, i);
+		if (section.type == SHT_NOBITS || section.size == 0 || section.name >= names.size)
+			continue;
+		struct reader r = elf_header_reader(header, names.foff, names.size);
+		reader_skip(&r, section.name);
+		const uint8_t *found = reader_bytes(&r, len);
+		if (found && memcmp(found, name, len) == 0)
+			return true;
+	}
+	return false;
+}
+
 struct err *elf_header_read(const void *bytes, size_t len, const char *name, struct elf_header *ret)
 {
 	struct elf_header header = {.bytes = bytes, .len = len, .name = name};
@@ -130,6 +150,7 @@ struct err *elf_header_read(const void *bytes, size_t len, const char *name, str
 	header.program_count = reader_u16(&r);
 	header.section_size = reader_u16(&r);
 	header.section_count = reader_u16(&r);
+	header.names_index = reader_u16(&r); /* SHN_XINDEX passes every count of sections that we look into */
 	if (r.failed)
 		return err_new(ERR_FORMAT, "%s: the ELF header is cut short", name);
 	TRY(resolve_counts(&header));

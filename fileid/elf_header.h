@@ -21,6 +21,7 @@ struct elf_header {
 	uint64_t program_foff, section_foff;
 	uint32_t program_count, section_count; /* extended numbering resolved */
 	uint16_t program_size, section_size;   /* bytes of one entry */
+	uint32_t names_index;		       /* of the section with the sections' names; 0: none */
 };
 
 struct elf_segment {
@@ -29,7 +30,7 @@ struct elf_segment {
 };
 
 struct elf_section_header {
-	uint32_t type;
+	uint32_t name, type; /* name: offset in the section with the names */
 	uint64_t foff, size, align;
 };
 
@@ -42,6 +43,8 @@ struct err *elf_header_read(const void *bytes, size_t len, const char *name, str
 struct elf_segment elf_header_segment(const struct elf_header *header, uint32_t index);
 /** Entry @p index, which must be under section_count. */
 struct elf_section_header elf_header_section(const struct elf_header *header, uint32_t index);
+/** Whether a section of that name is there and has bytes in the file. O(sections). */
+bool elf_header_has_section(const struct elf_header *header, const char *name);
 /** A reader of bytes [foff, foff + size) of the file, cut where the file ends; failed when foff lies past the end. */
 struct reader elf_header_reader(const struct elf_header *header, uint64_t foff, uint64_t size);
 

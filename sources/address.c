@@ -76,3 +76,13 @@ bool address_host_is_private(const char *host)
 		plain[--len] = 0;
 	return strcasecmp(plain, "localhost") == 0 || (len > 10 && strcasecmp(plain + len - 10, ".localhost") == 0);
 }
+
+bool address_url_is_public(const char *url)
+{
+	const char *begin = strstr(url, "://");
+	char host[256];
+
+	begin = begin ? begin + 3 : url;
+	(void)snprintf(host, sizeof(host), "%.*s", (int)(begin[0] == '[' ? strcspn(begin, "]") : strcspn(begin, ":/")), begin);
+	return (begin[0] == '[' || strchr(host, '.')) && !address_host_is_private(host);
+}

@@ -14,4 +14,7 @@ bool address_is_private(const struct sockaddr *address);
 /** The host of a URL: true for a private address written out, and for localhost and names under it. @p host may be in brackets. */
 bool address_host_is_private(const char *host);
 
+/** Whether asking the host of an http(s) URL tells strangers something: false for private addresses, localhost and names without a dot. */
+bool address_url_is_public(const char *url);
+
 #endif

@@ -1,65 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Package repositories in APT's form. One source for all of them:
+ * Package repositories in APT's form. One source for all of them: which there are, and finding a package by build ID.
  *
- *   refresh   InRelease -> gpgv -> dates -> the Packages index of each component (by hash where the Release file
- *             allows it; size and SHA-256 checked) -> build ID -> package, in the store's index, in one transaction a repository.
- *             Under a Release file whose signed text did not change nothing more is fetched. Beside each of Debian's repositories its debug archive is read.
- *   find      build ID -> the package that has its debug file (`Build-Ids:` field) -> fetched once, checked against the index -> a job.
- *             The binary package that it depends on (`Depends: libc6 (= 2.36-9)`) comes along: it has the runtime file.
+ *   refresh   apt_index.c: signature, dates, indices; apt_control.c: debug packages that no index says the files of
+ *   find      build ID -> the package that has its debug file, and the binary packages that it depends on in an exact version
+ *             (`Depends: libc6 (= 2.36-9)`), which have the runtime file. Where that is known already they are left out.
+ *   bring     a supplement (dwz) that another package has: usr/lib/debug/.dwz/<triplet>/<name>.debug lies in <name>-dbgsym
  *
  * Indices are read whole and only once somebody has asked for an ID: a daemon that nobody asks reads nothing, and no build ID leaves the
- * house. Everything is bounded: INDEX_MAX bytes a packed index, UNPACKED_MAX unpacked, STANZA_MAX a package's record.
- *
- * The index names a package by a key of its own kind: 'P' and a hash of "name=version", where build IDs stand otherwise.
+ * house.
  */
-#include "sources/source.h"
+#include "sources/apt.h"
 
 #include "base/buf.h"
-#include "base/codec.h"
-#include "sources/deb822.h"
-#include "sources/gpgv.h"
+#include "sources/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum {
-	SOURCES_FILE_MAX = 1 << 20,
-	RELEASE_MAX = 8 << 20,
-	INDEX_MAX = 256 << 20,
-	STANZA_MAX = 4 << 20,
-	PIECE = 256 << 10,
-	STALE_MS = 3600 * 1000, /* a repository is looked at again after so long */
-	FAILED_STALE_MS = 300 * 1000,
-	RECORD_SIZE = 2048,
-};
-#define UNPACKED_MAX (UINT64_C(4) << 30)
+enum { SOURCES_FILE_MAX = 1 << 20, PIECE = 256 << 10, BINARY_MAX = 256 << 20 };
 
-struct repository {
-	struct apt_repository place;
-	uint64_t id;
-	uint64_t looked_ms; /* 0: never */
-	bool failed;
-	bool guessed; /* a debug archive that may not exist: its failure is told, and is none of the search */
-	char reason[STORE_ASK_TEXT_SIZE]; /* of the failure */
-};
-
-struct apt {
-	struct source source;
-	struct source_context context;
-	pthread_mutex_t lock; /* one refresh at a time; guards the repositories' states */
-	size_t count;
-	struct repository repositories[APT_REPOSITORIES_MAX];
-};
-
-static uint64_t wall_ms(void)
+uint64_t apt_wall_ms(void)
 {
 	struct timespec now;
 
@@ -106,8 +73,7 @@ static struct err *hash_of(int fd, uint64_t size, struct sha256 *ret)
 	return sha256_stream_finish(hash, ret);
 }
 
-/* Fetches a file that somebody vouches for: size and SHA-256 must be as promised. */
-static struct err *fetch_checked(struct apt *apt, const char *url, const struct release_file *promised, struct fetch_result *ret)
+struct err *apt_fetch_checked(struct apt *apt, const char *url, const struct release_file *promised, struct fetch_result *ret)
 {
 	struct fetch_request request = {.url = url, .limit = promised->size, .total_ms = 3600 * 1000};
 	struct sha256 got;
@@ -124,339 +90,270 @@ static struct err *fetch_checked(struct apt *apt, const char *url, const struct 
 	return NULL;
 }
 
-/* ---------------------------------------------------------------------------------------- the index */
-
-static struct build_id package_key(struct text name, struct text version)
-{
-	char text[512];
-	struct build_id key = {.len = 17, .bytes = {'P'}};
-	int len = snprintf(text, sizeof(text), "%.*s=%.*s", (int)(name.len < 200 ? name.len : 200), name.at,
-		(int)(version.len < 200 ? version.len : 200), version.at);
-
-	digest_xxh3_128(text, (size_t)len, key.bytes + 1);
-	return key;
-}
-
-/* "libc6 (= 2.36-9), .." -> the key of that package; false when the first dependency names no exact version. */
-static bool depended_on(struct text stanza, struct text *name_ret, struct text *version_ret)
-{
-	struct text depends, word;
-
-	if (!deb822_field(stanza, "Depends", &depends))
-		return false;
-	if (!text_word(&depends, name_ret) || !text_word(&depends, &word) || !text_is(word, "(=") || !text_word(&depends, version_ret))
-		return false;
-	const char *end = memchr(version_ret->at, ')', version_ret->len);
-	if (!end)
-		return false;
-	version_ret->len = (size_t)(end - version_ret->at);
-	return true;
-}
-
-/* A package as the index keeps it: a line each of file name, size, SHA-256, name and version, name and version of what it belongs to. */
-static bool make_record(struct text stanza, struct text name, struct text version, char record[RECORD_SIZE])
-{
-	struct text file, size, hash, of = {"", 0}, of_version = {"", 0};
-
-	if (!deb822_field(stanza, "Filename", &file) || !deb822_field(stanza, "Size", &size) || !deb822_field(stanza, "SHA256", &hash))
-		return false;
-	if (!depended_on(stanza, &of, &of_version))
-		of.len = of_version.len = 0;
-	if (file.len > 1000 || name.len > 200 || version.len > 200 || of.len > 200 || of_version.len > 200 || size.len > 20 || hash.len != 64)
-		return false;
-	(void)snprintf(record, RECORD_SIZE, "%.*s\n%.*s\n%.*s\n%.*s\n%.*s\n%.*s\n%.*s\n", (int)file.len, file.at, (int)size.len, size.at,
-		(int)hash.len, hash.at, (int)name.len, name.at, (int)version.len, version.at, (int)of.len, of.at, (int)of_version.len,
-		of_version.at);
-	return true;
-}
-
-static struct err *index_stanza(struct store_index *index, struct text stanza)
-{
-	struct text name, version, ids, word;
-	char record[RECORD_SIZE];
-	struct build_id id;
-
-	if (!deb822_field(stanza, "Package", &name) || !deb822_field(stanza, "Version", &version) ||
-		!make_record(stanza, name, version, record))
-		return NULL;
-	TRY(store_index_package(index, record));
-	struct build_id key = package_key(name, version);
-	TRY(store_index_add(index, &key));
-	if (!deb822_field(stanza, "Build-Ids", &ids))
-		return NULL;
-	while (text_word(&ids, &word))
-		if (build_id_parse(word.at, word.len, &id))
-			TRY(store_index_add(index, &id));
-	return NULL;
-}
-
-/* Indexes the whole stanzas of what is there, keeps the rest. */
-static struct err *index_text(struct store_index *index, struct buf *text, bool last)
-{
-	struct text rest = {(const char *)text->data, text->len}, stanza;
-
-	while (last ? deb822_next(&rest, &stanza) : deb822_next_whole(&rest, &stanza))
-		TRY(index_stanza(index, stanza));
-	if (rest.len > STANZA_MAX)
-		return err_new(ERR_LIMIT, "a package's record of more than %d bytes", STANZA_MAX);
-	if (rest.len)
-		memmove(text->data, rest.at, rest.len);
-	text->len = rest.len;
-	return NULL;
-}
-
-static struct err *index_file(struct store_index *index, int fd, uint64_t size)
-{
-	CLEANUP(codec_stream_destroyp) struct codec_stream *stream = NULL;
-	CLEANUP(freep) uint8_t *piece = malloc(PIECE);
-	CLEANUP(buf_deinit) struct buf text = {0};
-
-	if (!piece)
-		return err_nomem();
-	for (uint64_t at = 0; at < size;) {
-		ssize_t n = pread(fd, piece, PIECE, (off_t)at);
-		if (n <= 0)
-			return err_os(n < 0 ? errno : EIO, "read");
-		if (at == 0 && codec_detect(piece, (size_t)n) != CODEC_NONE)
-			TRY(codec_stream_create(codec_detect(piece, (size_t)n), UNPACKED_MAX, &stream));
-		TRY(stream ? codec_stream_feed(stream, piece, (size_t)n, &text) : buf_append(&text, piece, (size_t)n));
-		TRY(index_text(index, &text, false));
-		at += (uint64_t)n;
-	}
-	if (stream)
-		TRY(codec_stream_finish(stream));
-	return index_text(index, &text, true);
-}
-
-/* ---------------------------------------------------------------------------------------- refreshing */
-
-/* The index of one component that the Release file has, in the form that packs best. False when it has none. */
-static bool choose_index(struct text release, struct text component, char path[512], struct release_file *ret)
-{
-	static const char *const endings[] = {".xz", ".zst", ".gz", ""};
-
-	for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
-		(void)snprintf(path, 512, "%.*s/binary-amd64/Packages%s", (int)(component.len < 200 ? component.len : 200), component.at, endings[i]);
-		if (release_find(release, path, ret))
-			return true;
-	}
-	return false;
-}
-
-static struct err *index_component(struct apt *apt, const struct repository *repository, struct text release, struct text component,
-	struct store_index *index)
-{
-	CLEANUP(fetch_result_deinit) struct fetch_result result = {.fd = -1};
-	char path[512], url[2048], hex[SHA256_HEX_SIZE];
-	struct release_file promised;
-	struct text by_hash;
-
-	if (!choose_index(release, component, path, &promised))
-		return NULL;
-	if (promised.size > INDEX_MAX)
-		return err_new(ERR_LIMIT, "%s: %llu bytes, more than %d", path, (unsigned long long)promised.size, INDEX_MAX);
-	sha256_format(&promised.sha256, hex);
-	if (deb822_field(release, "Acquire-By-Hash", &by_hash) && text_is(by_hash, "yes"))
-		(void)snprintf(url, sizeof(url), "%s/dists/%s/%.*s/binary-amd64/by-hash/SHA256/%s", repository->place.uri, repository->place.suite,
-			(int)component.len, component.at, hex);
-	else
-		(void)snprintf(url, sizeof(url), "%s/dists/%s/%s", repository->place.uri, repository->place.suite, path);
-	TRY(fetch_checked(apt, url, &promised, &result));
-	return err_wrap(index_file(index, result.fd, result.bytes), "%s", path);
-}
-
-static struct err *index_all(struct apt *apt, const struct repository *repository, struct text release)
-{
-	struct text components = {repository->place.components, strlen(repository->place.components)}, component;
-	struct store_index *index;
-	struct err *e = NULL;
-
-	TRY(store_index_begin(apt->context.db, repository->id, &index));
-	while (!e && text_word(&components, &component))
-		e = index_component(apt, repository, release, component, index);
-	if (e) {
-		store_index_abort(index); /* the index before stays */
-		return e;
-	}
-	return store_index_commit(index);
-}
-
-/* The note is the SHA-256 of the signed text that was indexed last: under the same one there is nothing to do. */
-static struct err *refresh_one(struct apt *apt, struct repository *repository)
-{
-	CLEANUP(fetch_result_deinit) struct fetch_result result = {.fd = -1};
-	CLEANUP(buf_deinit) struct buf release = {0};
-	CLEANUP(freep) char *note = NULL;
-	char url[1024], key[64], fresh[SHA256_HEX_SIZE];
-	struct sha256 digest;
-
-	(void)snprintf(url, sizeof(url), "%s/dists/%s/InRelease", repository->place.uri, repository->place.suite);
-	(void)snprintf(key, sizeof(key), "apt release %016llx", (unsigned long long)repository->id);
-	TRY(store_note_get(apt->context.db, key, &note));
-	struct fetch_request request = {.url = url, .limit = RELEASE_MAX};
-	TRY(fetch_run(apt->context.fetch, &request, &result));
-	if (result.answer != FETCH_OK)
-		return fetch_error(url, &result);
-	TRY(err_wrap(gpgv_open(result.fd, repository->place.signed_by, &release), "%.200s", url));
-	struct text text = {(const char *)release.data, release.len};
-	TRY(err_wrap(release_check_dates(text, (int64_t)(wall_ms() / 1000)), "%.200s", url));
-	TRY(sha256_of(release.data, release.len, &digest));
-	sha256_format(&digest, fresh);
-	if (note && strcmp(note, fresh) == 0)
-		return NULL;
-	TRY(err_wrap(index_all(apt, repository, text), "%.100s %.60s", repository->place.uri, repository->place.suite));
-	TRY(store_note_put(apt->context.db, key, fresh));
-	atomic_store_explicit(&apt->source.changed_ms, wall_ms(), memory_order_relaxed);
-	return NULL;
-}
-
-/* Brings what is stale up to date. A repository that fails keeps its index and says why. */
-static void refresh_stale(struct apt *apt)
-{
-	(void)pthread_mutex_lock(&apt->lock);
-	for (size_t i = 0; i < apt->count; i++) {
-		struct repository *repository = &apt->repositories[i];
-		uint64_t now = wall_ms();
-		if (repository->looked_ms && now - repository->looked_ms < (uint64_t)(repository->failed ? FAILED_STALE_MS : STALE_MS))
-			continue;
-		struct err *e = refresh_one(apt, repository);
-		repository->failed = e != NULL;
-		(void)snprintf(repository->reason, sizeof(repository->reason), "%s", e ? err_message(e) : "");
-		repository->looked_ms = wall_ms();
-		err_free(e);
-	}
-	(void)pthread_mutex_unlock(&apt->lock);
-}
-
 /* ---------------------------------------------------------------------------------------- finding */
 
-struct record {
-	char file[1024], name[256], version[256], of[256], of_version[256];
-	struct release_file promised;
-};
-
-static bool parse_record(char *text, struct record *ret)
-{
-	char *lines[7];
-	struct text size;
-
-	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
-		lines[i] = strsep(&text, "\n");
-		if (!lines[i] || !text)
-			return false;
-	}
-	(void)snprintf(ret->file, sizeof(ret->file), "%s", lines[0]);
-	(void)snprintf(ret->name, sizeof(ret->name), "%s", lines[3]);
-	(void)snprintf(ret->version, sizeof(ret->version), "%s", lines[4]);
-	(void)snprintf(ret->of, sizeof(ret->of), "%s", lines[5]);
-	(void)snprintf(ret->of_version, sizeof(ret->of_version), "%s", lines[6]);
-	size = (struct text){lines[1], strlen(lines[1])};
-	return text_u64(size, &ret->promised.size) && sha256_parse(lines[2], strlen(lines[2]), &ret->promised.sha256);
-}
-
-/* Looks in every repository; false when none names it. */
-static struct err *look_up(struct apt *apt, const struct build_id *id, struct record *ret, const struct repository **repository_ret)
+/* Looks in every repository whose index may be used; NULL in @p repository_ret when none names it. Under the lock. */
+static struct err *look_up(struct apt *apt, const struct build_id *id, struct apt_record *ret, const struct apt_repository_state **repository_ret)
 {
 	*repository_ret = NULL;
 	for (size_t i = 0; i < apt->count && !*repository_ret; i++) {
 		CLEANUP(freep) char *text = NULL;
+		if (!apt_is_usable(&apt->repositories[i]))
+			continue;
 		TRY(store_index_find(apt->context.db, apt->repositories[i].id, id, &text));
-		if (text && parse_record(text, ret))
+		if (text && apt_record_read(text, ret))
 			*repository_ret = &apt->repositories[i];
 	}
 	return NULL;
 }
 
-/* Fetches a package into @p said. */
-static struct err *take_package(struct apt *apt, const struct repository *repository, const struct record *record, struct source_said *said)
+static void name_file(const struct apt_repository_state *repository, const struct apt_record *record, struct source_file *ret)
 {
-	CLEANUP(fetch_result_deinit) struct fetch_result result = {.fd = -1};
-	char url[2048];
-
-	if (record->promised.size > apt->context.max_file_bytes)
-		return err_new(ERR_LIMIT, "%s: %llu bytes, more than sources.max_file", record->name, (unsigned long long)record->promised.size);
-	(void)snprintf(url, sizeof(url), "%s/%s", repository->place.uri, record->file);
-	struct err *e = fetch_checked(apt, url, &record->promised, &result);
-	said->bytes += result.wire_bytes;
-	TRY(e);
-	struct source_file *file = &said->files[said->file_count++];
-	*file = (struct source_file){.role = STORE_ROLE_PACKAGE, .fd = take_fd(&result.fd)};
 	const char *slash = strrchr(record->file, '/');
-	(void)snprintf(file->name, sizeof(file->name), "%.250s", slash ? slash + 1 : record->file);
+
+	*ret = (struct source_file){.role = STORE_ROLE_PACKAGE, .fd = -1, .to_fetch = true, .size = record->promised.size, .sha256 = record->promised.sha256};
+	(void)snprintf(ret->where, sizeof(ret->where), "%s/%s", repository->place.uri, record->file);
+	(void)snprintf(ret->name, sizeof(ret->name), "%.250s", slash ? slash + 1 : record->file);
+}
+
+static struct err *fetch_package(struct source *source, struct source_file *file, uint64_t *bytes_ret)
+{
+	struct apt *apt = (struct apt *)source;
+	CLEANUP(fetch_result_deinit) struct fetch_result result = {.fd = -1};
+	struct release_file promised = {.size = file->size, .sha256 = file->sha256};
+
+	if (file->size > apt->context.max_file_bytes)
+		return err_new(ERR_LIMIT, "%s: %llu bytes, more than sources.max_file", file->name, (unsigned long long)file->size);
+	struct err *e = apt_fetch_checked(apt, file->where, &promised, &result);
+	*bytes_ret = result.wire_bytes;
+	TRY(e);
+	file->fd = take_fd(&result.fd);
 	return NULL;
+}
+
+/* What is wrong with a repository's index, in words; "" when nothing is. */
+static void trouble(const struct apt_repository_state *repository, char text[STORE_ASK_TEXT_SIZE])
+{
+	char date[40];
+
+	text[0] = 0;
+	if (repository->failed) {
+		(void)snprintf(text, STORE_ASK_TEXT_SIZE, "%s", repository->reason);
+	} else if (!apt_is_usable(repository)) {
+		release_format_date(repository->dates.until_s, date);
+		(void)snprintf(text, STORE_ASK_TEXT_SIZE, "%.150s %.60s: Release: it expired on %s", repository->place.uri, repository->place.suite, date);
+	}
 }
 
 static void say_not_found(struct apt *apt, struct source_said *ret)
 {
 	size_t failed = 0, guessed = 0;
-	const char *reason = "", *guess = "";
+	char reason[STORE_ASK_TEXT_SIZE] = "", guess[STORE_ASK_TEXT_SIZE] = "", text[STORE_ASK_TEXT_SIZE];
+	const char *unread = "";
 
-	(void)pthread_mutex_lock(&apt->lock);
 	for (size_t i = 0; i < apt->count; i++) {
-		const struct repository *repository = &apt->repositories[i];
-		if (repository->guessed) {
-			guessed += repository->failed;
-			guess = repository->failed ? repository->reason : guess;
-		} else if (repository->failed) {
-			failed++;
-			reason = repository->reason;
-		}
+		const struct apt_repository_state *repository = &apt->repositories[i];
+		unread = repository->unread[0] ? repository->unread : unread;
+		trouble(repository, text);
+		if (!text[0])
+			continue;
+		guessed += repository->guessed;
+		failed += !repository->guessed;
+		memcpy(repository->guessed ? guess : reason, text, sizeof(text));
 	}
 	if (failed)
 		source_say(ret, STORE_ASK_FAILED, "%zu of %zu repositories: %.280s", failed, apt->count, reason);
+	else if (unread[0])
+		source_say(ret, STORE_ASK_NOT_FOUND, "no package names this build ID, and not all debug packages say theirs: %.230s", unread);
 	else
 		source_say(ret, STORE_ASK_NOT_FOUND, "no package of %zu repositories names this build ID%s%.200s%s", apt->count - guessed,
 			guessed ? " (a debug archive beside was not to be had: " : "", guess, guessed ? ")" : "");
-	(void)pthread_mutex_unlock(&apt->lock);
 }
 
-/* A package that cannot be had is an answer; what is wrong here is an error. */
-static struct err *package_failed(struct err *e, struct source_said *ret)
+/* The packages that a debug package belongs to. */
+static struct err *add_binaries(struct apt *apt, const struct apt_record *debug, struct source_said *ret, char *names, size_t size)
 {
-	enum err_code code = err_code(e);
+	size_t len = 0;
 
-	if (code == ERR_OS || code == ERR_NOMEM)
-		return e;
-	source_say(ret, code == ERR_PEER ? STORE_ASK_FAILED : STORE_ASK_REFUSED, "%.300s", err_message(e));
-	err_free(e);
+	for (size_t i = 0; i < debug->of_count && ret->file_count < SOURCE_FILES_MAX; i++) {
+		struct build_id key = apt_package_key(debug->of[i].name, debug->of[i].version);
+		const struct apt_repository_state *where;
+		struct apt_record binary;
+		TRY(look_up(apt, &key, &binary, &where));
+		if (!where || binary.promised.size > BINARY_MAX)
+			continue;
+		name_file(where, &binary, &ret->files[ret->file_count++]);
+		if (len < size)
+			len += (size_t)snprintf(names + len, size - len, "%s%s", len ? ", " : "", binary.self.name);
+	}
+	return NULL;
+}
+
+static struct err *look_up_fresh(struct apt *apt, const struct build_id *id, struct apt_record *ret, const struct apt_repository_state **repository_ret)
+{
+	(void)pthread_mutex_lock(&apt->lock);
+	apt_refresh_stale(apt);
+	struct err *e = look_up(apt, id, ret, repository_ret);
+	(void)pthread_mutex_unlock(&apt->lock);
+	return e;
+}
+
+static bool may_learn(struct apt *apt, const struct apt_repository_state *repository)
+{
+	(void)pthread_mutex_lock(&apt->lock);
+	bool usable = apt_is_usable(repository);
+	(void)pthread_mutex_unlock(&apt->lock);
+	return usable;
+}
+
+/* What no index names is looked for in the control parts of the packages that are left. Under `learning`. */
+static struct err *look_harder(struct apt *apt, const struct build_id *id, struct apt_record *ret, const struct apt_repository_state **repository_ret)
+{
+	for (size_t i = 0; i < apt->count && !*repository_ret; i++) {
+		bool learned;
+		if (!may_learn(apt, &apt->repositories[i]))
+			continue;
+		TRY(apt_learn_unlisted(apt, &apt->repositories[i], &learned));
+		if (learned)
+			TRY(look_up_fresh(apt, id, ret, repository_ret));
+	}
+	return NULL;
+}
+
+static struct err *find_debug(struct apt *apt, const struct build_id *id, struct apt_record *ret, const struct apt_repository_state **repository_ret)
+{
+	TRY(look_up_fresh(apt, id, ret, repository_ret));
+	if (*repository_ret)
+		return NULL;
+	(void)pthread_mutex_lock(&apt->learning);
+	struct err *e = look_up_fresh(apt, id, ret, repository_ret); /* somebody else may have learnt it */
+	if (!e && !*repository_ret)
+		e = look_harder(apt, id, ret, repository_ret);
+	(void)pthread_mutex_unlock(&apt->learning);
+	return e;
+}
+
+static struct err *say_found(struct apt *apt, const struct source_wanted *wanted, const struct apt_record *debug,
+	const struct apt_repository_state *where, struct source_said *ret)
+{
+	char binaries[160] = "";
+
+	name_file(where, debug, &ret->files[ret->file_count++]);
+	if (!wanted->has_runtime)
+		TRY(add_binaries(apt, debug, ret, binaries, sizeof(binaries)));
+	ret->answer = STORE_ASK_FOUND;
+	ret->has_debug = true;
+	(void)snprintf(ret->provenance, sizeof(ret->provenance), "%.120s %.120s", debug->self.name, debug->self.version);
+	(void)snprintf(ret->text, sizeof(ret->text), "%.100s %.60s, %s%s", debug->self.name, debug->self.version,
+		binaries[0] ? "and its binaries: " : wanted->has_runtime ? "its binary is known" : "without its binaries", binaries);
 	return NULL;
 }
 
 static struct err *find(struct source *source, const struct source_wanted *wanted, struct source_said *ret)
 {
 	struct apt *apt = (struct apt *)source;
-	const struct repository *where;
-	struct record debug, binary;
+	const struct apt_repository_state *where;
+	struct apt_record debug;
+	struct err *e = NULL;
 
 	if (wanted->build_id.len == 0) {
 		source_say(ret, STORE_ASK_NOT_FOUND, "indices name build IDs, and that of this file is not known");
 		return NULL;
 	}
-	refresh_stale(apt);
-	TRY(look_up(apt, &wanted->build_id, &debug, &where));
-	if (!where) {
+	TRY(find_debug(apt, &wanted->build_id, &debug, &where));
+	(void)pthread_mutex_lock(&apt->lock);
+	if (where)
+		e = say_found(apt, wanted, &debug, where, ret);
+	else
 		say_not_found(apt, ret);
+	(void)pthread_mutex_unlock(&apt->lock);
+	return e;
+}
+
+/* dh_dwz puts what a package's files share into .dwz/<triplet>/<package>.debug, and dh_strip that into the package's -dbgsym. */
+static struct err *bring(struct source *source, const struct source_needed *needed, struct source_file *ret, char *reason, size_t size)
+{
+	static const char *const endings[] = {"-dbgsym", "-dbg"};
+	struct apt *apt = (struct apt *)source;
+	const struct apt_repository_state *where = NULL;
+	char package[APT_PACKAGE_SIZE];
+	struct apt_record record;
+	const char *slash = strrchr(needed->name, '/');
+	const char *base = slash ? slash + 1 : needed->name;
+	size_t len = strlen(base);
+	struct err *e = NULL;
+
+	if (len <= 6 || strcmp(base + len - 6, ".debug") != 0 || !strstr(needed->name, ".dwz/")) {
+		(void)snprintf(reason, size, "its name is none that Debian gives to supplements");
 		return NULL;
 	}
-	struct err *e = take_package(apt, where, &debug, ret);
-	if (e)
-		return package_failed(e, ret);
-	struct build_id key = package_key((struct text){debug.of, strlen(debug.of)}, (struct text){debug.of_version, strlen(debug.of_version)});
-	TRY(look_up(apt, &key, &binary, &where));
-	bool whole = where != NULL;
-	if (where)
-		e = take_package(apt, where, &binary, ret);
-	ret->answer = STORE_ASK_FOUND;
-	(void)snprintf(ret->provenance, sizeof(ret->provenance), "%.120s %.120s", debug.name, debug.version);
-	(void)snprintf(ret->text, sizeof(ret->text), "%.100s %.60s, %s%.60s%s%.60s", debug.name, debug.version,
-		whole && !e ? "and its binaries: " : "without its binaries", whole && !e ? binary.name : "", e ? ": " : "", e ? err_message(e) : "");
-	err_free(e);
-	return NULL;
+	(void)pthread_mutex_lock(&apt->lock);
+	for (size_t i = 0; i < ARRAY_SIZE(endings) && !e && !where; i++) {
+		(void)snprintf(package, sizeof(package), "%.*s%s", (int)(len - 6 < 200 ? len - 6 : 200), base, endings[i]);
+		struct build_id key = apt_name_key(package);
+		e = look_up(apt, &key, &record, &where);
+	}
+	if (!e && where)
+		name_file(where, &record, ret);
+	(void)pthread_mutex_unlock(&apt->lock);
+	if (!e && !where)
+		(void)snprintf(reason, size, "no repository has %.*s-dbgsym", (int)(len - 6 < 100 ? len - 6 : 100), base);
+	return e;
+}
+
+struct listing {
+	const struct apt_repository_state *repository;
+	source_list_fn *each;
+	void *context;
+};
+
+static struct err *list_one(void *context, const char *text)
+{
+	const struct listing *listing = context;
+	char copy[APT_RECORD_SIZE];
+	struct apt_record record;
+	struct source_package package = {0};
+
+	(void)snprintf(copy, sizeof(copy), "%s", text);
+	if (!apt_record_read(copy, &record))
+		return NULL;
+	package.name = record.self.name;
+	package.version = record.self.version;
+	package.is_debug = apt_debug_ending(record.self.name) > 0;
+	for (size_t i = 0; i < record.of_count; i++) {
+		package.of_names[i] = record.of[i].name;
+		package.of_versions[i] = record.of[i].version;
+	}
+	package.of_count = record.of_count;
+	name_file(listing->repository, &record, &package.file);
+	return listing->each(listing->context, &package);
+}
+
+static struct err *list(struct source *source, source_list_fn *each, void *context)
+{
+	struct apt *apt = (struct apt *)source;
+	char text[STORE_ASK_TEXT_SIZE];
+	struct err *e = NULL;
+
+	(void)pthread_mutex_lock(&apt->lock);
+	apt_refresh_stale(apt);
+	for (size_t i = 0; i < apt->count && !e; i++) {
+		const struct apt_repository_state *repository = &apt->repositories[i];
+		struct listing listing = {repository, each, context};
+		trouble(repository, text);
+		if (apt_is_usable(repository))
+			e = store_index_each(apt->context.db, repository->id, list_one, &listing);
+		else if (!repository->guessed)
+			e = err_new(ERR_PEER, "%s", text);
+	}
+	(void)pthread_mutex_unlock(&apt->lock);
+	return e;
 }
 
 static void destroy(struct source *source)
 {
 	(void)pthread_mutex_destroy(&((struct apt *)source)->lock);
+	(void)pthread_mutex_destroy(&((struct apt *)source)->learning);
 	free(source);
 }
 
@@ -531,16 +428,18 @@ static void add_repository(struct apt *apt, const struct apt_repository *place, 
 	if (apt->count == APT_REPOSITORIES_MAX)
 		return;
 	(void)snprintf(text, sizeof(text), "%s %s %s", place->uri, place->suite, place->components);
-	uint64_t id = digest_xxh3_64(text, strlen(text));
+	uint64_t id = digest_xxh3_64(text, strlen(text)) & ~STORE_INDEX_PRIVATE;
+	if (!address_url_is_public(place->uri)) /* what it names is no secret in the house, but elsewhere */
+		id |= STORE_INDEX_PRIVATE;
 	for (size_t i = 0; i < apt->count; i++)
 		if (apt->repositories[i].id == id)
 			return;
-	apt->repositories[apt->count++] = (struct repository){.place = *place, .id = id, .guessed = guessed};
+	apt->repositories[apt->count++] = (struct apt_repository_state){.place = *place, .id = id, .guessed = guessed};
 }
 
 struct err *source_apt(const struct source_context *context, const char *path, struct source **ret)
 {
-	static const struct source_ops ops = {.find = find, .destroy = destroy};
+	static const struct source_ops ops = {.find = find, .fetch = fetch_package, .bring = bring, .list = list, .destroy = destroy};
 	CLEANUP(freep) struct apt_repositories *places = calloc(1, sizeof(*places));
 	struct apt_repository debug;
 
@@ -554,6 +453,7 @@ struct err *source_apt(const struct source_context *context, const char *path, s
 	apt->source.kind = STORE_SOURCE_PACKAGE;
 	apt->context = *context;
 	(void)pthread_mutex_init(&apt->lock, NULL);
+	(void)pthread_mutex_init(&apt->learning, NULL);
 	(void)snprintf(apt->source.name, sizeof(apt->source.name), "apt %.110s", path);
 	for (size_t i = 0; i < places->count; i++)
 		add_repository(apt, &places->items[i], false);

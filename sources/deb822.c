@@ -171,22 +171,40 @@ static bool read_date(struct text release, const char *name, int64_t *ret)
 	return true;
 }
 
-struct err *release_check_dates(struct text release, int64_t now_s)
+struct err *release_read_dates(struct text release, struct release_dates *ret)
 {
-	int64_t date, until;
+	struct release_dates dates = {0};
 	struct text value;
 
-	if (!read_date(release, "Date", &date))
+	if (!read_date(release, "Date", &dates.date_s))
 		return err_new(ERR_FORMAT, "Release: no Date that makes sense");
-	if (date > now_s + DAY_S)
-		return err_new(ERR_MISMATCH, "Release: its Date lies in the future: is this machine's clock right?");
-	if (!deb822_field(release, "Valid-Until", &value))
-		return NULL;
-	if (!read_date(release, "Valid-Until", &until))
+	if (deb822_field(release, "Valid-Until", &value) && !read_date(release, "Valid-Until", &dates.until_s))
 		return err_new(ERR_FORMAT, "Release: a Valid-Until that makes no sense");
-	if (until < now_s)
-		return err_new(ERR_MISMATCH, "Release: it expired on %.*s", (int)(value.len < 40 ? value.len : 40), value.at);
+	*ret = dates;
 	return NULL;
+}
+
+void release_format_date(int64_t date_s, char text[40])
+{
+	time_t seconds = (time_t)date_s;
+	struct tm parts;
+
+	(void)gmtime_r(&seconds, &parts);
+	(void)strftime(text, 40, "%a, %d %b %Y %H:%M:%S UTC", &parts);
+}
+
+struct err *release_check_dates(struct text release, int64_t now_s)
+{
+	struct release_dates dates;
+	char text[40];
+
+	TRY(release_read_dates(release, &dates));
+	if (dates.date_s > now_s + DAY_S)
+		return err_new(ERR_MISMATCH, "Release: its Date lies in the future: is this machine's clock right?");
+	if (!dates.until_s || dates.until_s >= now_s)
+		return NULL;
+	release_format_date(dates.until_s, text);
+	return err_new(ERR_MISMATCH, "Release: it expired on %s", text);
 }
 
 /* ---------------------------------------------------------------------------------------- APT's sources */

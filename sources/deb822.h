@@ -39,6 +39,13 @@ struct release_file {
 };
 /** The SHA256 entry of @p path; false when it has none, or a malformed one. */
 bool release_find(struct text release, const char *path, struct release_file *ret);
+struct release_dates {
+	int64_t date_s, until_s; /* since 1970; until 0: it says nothing */
+};
+/** ERR_FORMAT: no or malformed date. */
+struct err *release_read_dates(struct text release, struct release_dates *ret) MUST_USE;
+/** "Sat, 21 Nov 2026 00:00:00 UTC", for a person. */
+void release_format_date(int64_t date_s, char text[40]);
 /**
  * Whether a Release file may be used now.
  * @param now_s  seconds since 1970

@@ -69,7 +69,8 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 	if (!has_debug && ret->answer == STORE_ASK_FAILED)
 		return NULL; /* it is not well: do not press it */
 	executable = *ret;
-	TRY(take(server, wanted, STORE_ROLE_RUNTIME, &executable, &has_executable));
+	if (!wanted->has_runtime || !has_debug)
+		TRY(take(server, wanted, STORE_ROLE_RUNTIME, &executable, &has_executable));
 	ret->bytes = executable.bytes;
 	if (has_executable) {
 		ret->files[ret->file_count] = executable.files[ret->file_count];
@@ -78,9 +79,29 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 	if (ret->file_count == 0)
 		return NULL;
 	ret->answer = STORE_ASK_FOUND;
+	ret->has_debug = has_debug;
 	(void)snprintf(ret->provenance, sizeof(ret->provenance), "%s", source->name);
 	(void)snprintf(ret->text, sizeof(ret->text), "it sent %s", !has_executable ? "debug info, and no executable" :
 			!has_debug ? "an executable, and no debug info" : "debug info and the executable");
+	return NULL;
+}
+
+static struct err *bring(struct source *source, const struct source_needed *needed, struct source_file *ret, char *reason, size_t size)
+{
+	struct debuginfod *server = (struct debuginfod *)source;
+	CLEANUP(fetch_result_deinit) struct fetch_result result = {.fd = -1};
+
+	TRY(get(server, "debuginfo", &needed->build_id, &result));
+	if (result.answer != FETCH_OK) {
+		(void)snprintf(reason, size, "%s", result.reason);
+		return NULL;
+	}
+	CLEANUP(err_freep) struct err *e = source_check_build_id(result.fd, &needed->build_id);
+	if (e) {
+		(void)snprintf(reason, size, "%s", err_message(e));
+		return NULL;
+	}
+	*ret = (struct source_file){.role = STORE_ROLE_SUPPLEMENT, .fd = take_fd(&result.fd)};
 	return NULL;
 }
 
@@ -91,7 +112,7 @@ static void destroy(struct source *source)
 
 struct err *source_debuginfod(const struct source_context *context, const char *url, struct source **ret)
 {
-	static const struct source_ops ops = {.find = find, .destroy = destroy};
+	static const struct source_ops ops = {.find = find, .bring = bring, .destroy = destroy};
 	size_t len = strlen(url);
 
 	while (len > 0 && url[len - 1] == '/')
@@ -106,12 +127,7 @@ struct err *source_debuginfod(const struct source_context *context, const char *
 	server->context = *context;
 	(void)snprintf(server->url, sizeof(server->url), "%.*s", (int)len, url);
 	(void)snprintf(server->source.name, sizeof(server->source.name), "debuginfod %.110s", server->url);
-	char host[256];
-	const char *begin = strstr(server->url, "://") + 3;
-	(void)snprintf(host, sizeof(host), "%.*s", (int)(begin[0] == '[' ? strcspn(begin, "]") : strcspn(begin, ":/")), begin);
-	server->source.is_public = strchr(host, '.') && !address_host_is_private(host);
-	if (begin[0] == '[')
-		server->source.is_public = !address_host_is_private(host);
+	server->source.is_public = address_url_is_public(server->url);
 	*ret = &server->source;
 	return NULL;
 }

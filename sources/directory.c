@@ -11,6 +11,11 @@
  * file systems, more folders than watches). A file that was not changed (same inode, size and time) is not read again.
  * A scan that found something new makes earlier answers void.
  *
+ * The other kind is what is installed on this machine (source_installed): no thread, no watches. Its folders are scanned when somebody asks
+ * for a file ID alone for the first time, and again when one is not found and INSTALLED_STALE_MS have passed; only programs and shared objects by mode and name
+ * are opened, and of those the first and last pages are read. So a file ID alone, which says nothing about where a file comes
+ * from, becomes a build ID, by which other sources know it.
+ *
  * Links are followed for the names of a .build-id tree (they are links), not while scanning.
  */
 #include "sources/source.h"
@@ -29,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DIRECTORY_FILES_MAX = 200000, WATCHES_MAX = 8192, DEPTH_MAX = 32, SETTLE_MS = 300, RESCAN_MS = 600000, PATH_SIZE = 4096 };
+enum { DIRECTORY_FILES_MAX = 200000, WATCHES_MAX = 8192, DEPTH_MAX = 32, SETTLE_MS = 300, RESCAN_MS = 600000, INSTALLED_STALE_MS = 300000, PATH_SIZE = 4096 };
 
 struct known_file {
 	char *path; /* malloc'd */
@@ -49,7 +54,10 @@ struct files {
 
 struct directory {
 	struct source source;
-	char path[PATH_SIZE];
+	char path[PATH_SIZE]; /* of what is installed: several, separated by blanks */
+	bool installed;
+	pthread_mutex_t scanning; /* of what is installed: one scan at a time */
+	uint64_t scanned_ms;
 	pthread_t thread;
 	bool started;
 	int stop_fd, inotify_fd;
@@ -115,6 +123,15 @@ static bool is_same(const struct known_file *known, const struct stat *status)
 {
 	return known && known->device == status->st_dev && known->inode == status->st_ino && known->size == status->st_size &&
 	       known->modified.tv_sec == status->st_mtim.tv_sec && known->modified.tv_nsec == status->st_mtim.tv_nsec;
+}
+
+/* A program, or a shared object, by mode and name: of some 100,000 files of a system a few thousand are opened. */
+static bool may_be_program(int dir_fd, const char *name)
+{
+	struct stat status;
+
+	return fstatat(dir_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode) &&
+	       ((status.st_mode & 0111) || strstr(name, ".so"));
 }
 
 static struct err *add_file(const struct files *before, struct files *now, int dir_fd, const char *name, const char *path)
@@ -191,7 +208,7 @@ static struct err *scan_dir(struct directory *directory, const struct pending_di
 			continue;
 		if (entry->d_type == DT_DIR && strcmp(entry->d_name, ".build-id") != 0 && at->depth < DEPTH_MAX)
 			e = push_dir(stack, path, at->depth + 1);
-		else if (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN)
+		else if ((entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN) && (!directory->installed || may_be_program(dirfd(dir), entry->d_name)))
 			e = add_file(&directory->files, now, dirfd(dir), entry->d_name, path);
 	}
 	(void)closedir(dir);
@@ -218,12 +235,30 @@ static bool same_files(const struct files *a, const struct files *b)
 	return true;
 }
 
-/* Only this thread writes `files`, so it reads them without the lock. */
+/* The folders to begin with. Of what is installed, links to others among them are left out (/lib -> usr/lib). */
+static struct err *push_roots(const struct directory *directory, struct pending_dir **stack)
+{
+	char path[PATH_SIZE];
+	struct stat status;
+
+	if (!directory->installed)
+		return push_dir(stack, directory->path, 0);
+	for (const char *at = directory->path; *at;) {
+		size_t len = strcspn(at, " ");
+		(void)snprintf(path, sizeof(path), "%.*s", (int)len, at);
+		if (len && lstat(path, &status) == 0 && S_ISDIR(status.st_mode))
+			TRY(push_dir(stack, path, 0));
+		at += len + (at[len] == ' ');
+	}
+	return NULL;
+}
+
+/* Only one thread at a time writes `files`, this one, so it reads them without the lock. */
 static void scan(struct directory *directory)
 {
 	struct pending_dir *stack = NULL;
 	struct files now = {0}, old;
-	struct err *e = push_dir(&stack, directory->path, 0);
+	struct err *e = push_roots(directory, &stack);
 
 	while (stack) {
 		struct pending_dir *at = stack;
@@ -272,6 +307,17 @@ static void *directory_main(void *argument)
 
 /* ---------------------------------------------------------------------------------------- finding */
 
+/* A program of a build tree may have it in itself. */
+static bool has_debug_info(int fd, size_t size)
+{
+	void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+	bool has = bytes != MAP_FAILED && elf_has_debug_info(bytes, size);
+
+	if (bytes != MAP_FAILED)
+		(void)munmap(bytes, size);
+	return has;
+}
+
 /* Opens @p path and takes it when it has the build ID (len 0: any). */
 static bool take(const char *path, const struct build_id *id, enum store_role role, struct source_said *said)
 {
@@ -286,6 +332,7 @@ static bool take(const char *path, const struct build_id *id, enum store_role ro
 		err_free(e);
 		return false;
 	}
+	said->has_debug = said->has_debug || role == STORE_ROLE_DEBUG || has_debug_info(fd, (size_t)status.st_size);
 	struct source_file *file = &said->files[said->file_count++];
 	*file = (struct source_file){.role = role, .fd = take_fd(&fd)};
 	const char *name = strrchr(path, '/') + 1;
@@ -334,6 +381,27 @@ static bool find_scanned(struct directory *directory, const struct source_wanted
 	return found;
 }
 
+static void wait_for_scan(struct directory *directory)
+{
+	(void)pthread_mutex_lock(&directory->lock);
+	while (!directory->scanned)
+		(void)pthread_cond_wait(&directory->changed, &directory->lock);
+	(void)pthread_mutex_unlock(&directory->lock);
+}
+
+/* False when the last scan was not long ago. */
+static bool scan_installed(struct directory *directory)
+{
+	(void)pthread_mutex_lock(&directory->scanning);
+	bool stale = !directory->scanned_ms || wall_ms() - directory->scanned_ms > INSTALLED_STALE_MS;
+	if (stale) {
+		scan(directory);
+		directory->scanned_ms = wall_ms();
+	}
+	(void)pthread_mutex_unlock(&directory->scanning);
+	return stale;
+}
+
 static struct err *find(struct source *source, const struct source_wanted *wanted, struct source_said *ret)
 {
 	struct directory *directory = (struct directory *)source;
@@ -342,19 +410,43 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 
 	if (!path)
 		return err_nomem();
-	(void)pthread_mutex_lock(&directory->lock);
-	while (!directory->scanned)
-		(void)pthread_cond_wait(&directory->changed, &directory->lock);
-	(void)pthread_mutex_unlock(&directory->lock);
-	source_say(ret, STORE_ASK_NOT_FOUND, "no file in it has this ID");
-	if (find_scanned(directory, wanted, &id, false, path))
+	if (!directory->installed)
+		wait_for_scan(directory);
+	source_say(ret, STORE_ASK_NOT_FOUND, directory->installed ? "no program or library that was seen of this machine has this ID" : "no file in it has this ID");
+	bool found = !wanted->has_runtime && find_scanned(directory, wanted, &id, false, path);
+	/* A build ID gets its runtime file from elsewhere, too: it is not worth the wait. */
+	if (!found && !id.len && directory->installed && scan_installed(directory))
+		found = find_scanned(directory, wanted, &id, false, path);
+	if (found)
 		(void)take(path, &id, STORE_ROLE_RUNTIME, ret);
-	if (id.len && !find_by_name(directory, &id, ret) && find_scanned(directory, wanted, &id, true, path))
+	if (id.len && !directory->installed && !find_by_name(directory, &id, ret) && find_scanned(directory, wanted, &id, true, path))
 		(void)take(path, &id, STORE_ROLE_DEBUG, ret);
 	if (ret->file_count == 0)
 		return NULL;
 	ret->build_id = id;
 	source_say(ret, STORE_ASK_FOUND, "%.300s", ret->provenance);
+	return NULL;
+}
+
+/* A .dwz tree is scanned like any other folder. */
+static struct err *bring(struct source *source, const struct source_needed *needed, struct source_file *ret, char *reason, size_t size)
+{
+	struct directory *directory = (struct directory *)source;
+	struct source_wanted wanted = {.build_id = needed->build_id};
+	struct build_id id = needed->build_id;
+	CLEANUP(freep) char *path = malloc(PATH_SIZE);
+	struct source_said said = {0};
+
+	if (!path)
+		return err_nomem();
+	wait_for_scan(directory);
+	if (find_by_name(directory, &id, &said) || (find_scanned(directory, &wanted, &id, true, path) && take(path, &id, STORE_ROLE_DEBUG, &said)) ||
+		(find_scanned(directory, &wanted, &id, false, path) && take(path, &id, STORE_ROLE_DEBUG, &said))) {
+		*ret = said.files[0];
+		ret->role = STORE_ROLE_SUPPLEMENT;
+		return NULL;
+	}
+	(void)snprintf(reason, size, "no file in it has this build ID");
 	return NULL;
 }
 
@@ -367,6 +459,7 @@ static void destroy(struct source *source)
 		(void)pthread_join(directory->thread, NULL);
 	}
 	files_deinit(&directory->files);
+	(void)pthread_mutex_destroy(&directory->scanning);
 	closep(&directory->stop_fd);
 	closep(&directory->inotify_fd);
 	(void)pthread_cond_destroy(&directory->changed);
@@ -376,7 +469,7 @@ static void destroy(struct source *source)
 
 struct err *source_directory(const struct source_context *context, const char *path, struct source **ret)
 {
-	static const struct source_ops ops = {.find = find, .destroy = destroy};
+	static const struct source_ops ops = {.find = find, .bring = bring, .destroy = destroy};
 	size_t len = strlen(path);
 
 	(void)context;
@@ -392,6 +485,7 @@ struct err *source_directory(const struct source_context *context, const char *p
 	(void)snprintf(directory->path, sizeof(directory->path), "%.*s", (int)len, path);
 	(void)snprintf(directory->source.name, sizeof(directory->source.name), "directory %.110s", directory->path);
 	(void)pthread_mutex_init(&directory->lock, NULL);
+	(void)pthread_mutex_init(&directory->scanning, NULL);
 	(void)pthread_cond_init(&directory->changed, NULL);
 	directory->stop_fd = eventfd(0, EFD_CLOEXEC);
 	directory->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -401,6 +495,29 @@ struct err *source_directory(const struct source_context *context, const char *p
 		destroy(&directory->source);
 		return err_os(error, "watch %s", path);
 	}
+	*ret = &directory->source;
+	return NULL;
+}
+
+struct err *source_installed(const struct source_context *context, const char *paths, struct source **ret)
+{
+	static const struct source_ops ops = {.find = find, .destroy = destroy};
+
+	(void)context;
+	if (paths[0] != '/' || strlen(paths) >= PATH_SIZE)
+		return err_new(ERR_INVALID, "sources.installed: \"%.100s\" is no list of absolute paths", paths);
+	struct directory *directory = calloc(1, sizeof(*directory));
+	if (!directory)
+		return err_nomem();
+	directory->source.ops = &ops;
+	directory->source.kind = STORE_SOURCE_DIRECTORY;
+	directory->installed = true;
+	directory->stop_fd = directory->inotify_fd = -1;
+	(void)snprintf(directory->path, sizeof(directory->path), "%s", paths);
+	(void)snprintf(directory->source.name, sizeof(directory->source.name), "installed");
+	(void)pthread_mutex_init(&directory->lock, NULL);
+	(void)pthread_mutex_init(&directory->scanning, NULL);
+	(void)pthread_cond_init(&directory->changed, NULL);
 	*ret = &directory->source;
 	return NULL;
 }

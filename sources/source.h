@@ -13,20 +13,26 @@
 
 #include <stdatomic.h>
 
-enum { SOURCE_FILES_MAX = STORE_JOB_INPUTS_MAX };
+enum { SOURCE_FILES_MAX = 5, SOURCE_WHERE_SIZE = 2048 };
 
 /* What somebody wants symbols for: an ID that was seen in a request. */
 struct source_wanted {
 	bool has_file_id;
 	struct fileid file_id;
 	struct build_id build_id; /* len 0: not known */
-	bool in_public_index;	  /* some repository names the build ID: it is no secret */
+	bool in_public_index;	  /* some public repository names the build ID: it is no secret */
+	bool has_runtime;	  /* the runtime file is known: only debug info is wanted */
 };
 
 struct source_file {
 	enum store_role role;
 	int fd; /* at any offset; the caller's to close */
 	char name[STORE_NAME_SIZE];
+	/* A package that is yet to be fetched (fd -1): by ops->fetch, once for all who want files of it. */
+	bool to_fetch;
+	uint64_t size;
+	struct sha256 sha256; /* of all its bytes */
+	char where[SOURCE_WHERE_SIZE]; /* the source's own */
 };
 
 /* What a source says. */
@@ -34,12 +40,29 @@ struct source_said {
 	enum store_ask_answer answer;
 	uint64_t retry_after_ms; /* 0: the usual */
 	uint64_t bytes;		 /* fetched */
-	size_t file_count;	 /* when STORE_ASK_FOUND: one package, or a runtime file, a debug file, or both */
+	bool has_debug;		 /* it brings debug info: the search ends. Else later sources are asked for that */
+	size_t file_count;	 /* when STORE_ASK_FOUND: packages, the one with the debug info first, or a runtime file, a debug file, or both */
 	struct source_file files[SOURCE_FILES_MAX];
 	struct build_id build_id; /* of what was found; len 0: as wanted */
 	char provenance[STORE_PROVENANCE_SIZE];
 	char text[STORE_ASK_TEXT_SIZE];
 };
+
+/* A supplement (dwz) that a debug file names. */
+struct source_needed {
+	struct build_id build_id;
+	const char *name; /* as the debug file has it: "../../.dwz/x86_64-linux-gnu/libkrb5.debug" */
+};
+
+/* A package that a source could fetch, for `cairn sync`. All borrowed. */
+struct source_package {
+	const char *name, *version;
+	bool is_debug;
+	size_t of_count; /* packages whose symbols it has */
+	const char *of_names[SOURCE_FILES_MAX], *of_versions[SOURCE_FILES_MAX];
+	struct source_file file; /* to be fetched */
+};
+typedef struct err *source_list_fn(void *context, const struct source_package *package);
 
 struct source;
 
@@ -50,6 +73,19 @@ struct source_ops {
 	 * @param ret  zeroed
 	 */
 	struct err *(*find)(struct source *source, const struct source_wanted *wanted, struct source_said *ret);
+	/**
+	 * Fetches a package that find or list named: file->fd is then open. NULL: it names none.
+	 * @param bytes_ret  that were fetched, also when it failed
+	 * @return NULL; ERR_PEER: not to be had now; ERR_MISMATCH, ERR_LIMIT: refused; ERR_OS, ERR_NOMEM: what is wrong here.
+	 */
+	struct err *(*fetch)(struct source *source, struct source_file *file, uint64_t *bytes_ret);
+	/**
+	 * A supplement, open, or a package that has it, to be fetched. NULL: it has none.
+	 * @param ret     untouched, and a reason in @p reason, when it has not
+	 */
+	struct err *(*bring)(struct source *source, const struct source_needed *needed, struct source_file *ret, char *reason, size_t size);
+	/** Every package that could be fetched. NULL: it knows no packages. ERR_PEER: its index is not to be had. */
+	struct err *(*list)(struct source *source, source_list_fn *each, void *context);
 	/** Brings its index up to date; NULL: it has none. Called by one thread, every refresh interval. */
 	struct err *(*refresh)(struct source *source);
 	void (*destroy)(struct source *source);
@@ -86,6 +122,9 @@ struct err *source_check_build_id(int fd, const struct build_id *wanted) MUST_US
 struct err *source_debuginfod(const struct source_context *context, const char *url, struct source **ret) MUST_USE;
 /** A folder: a .build-id tree in it, and any ELF file below it. ERR_NOMEM. */
 struct err *source_directory(const struct source_context *context, const char *path, struct source **ret) MUST_USE;
+
+/** What is installed on this machine: runtime files only. @p paths: folders, separated by blanks. ERR_INVALID, ERR_NOMEM. */
+struct err *source_installed(const struct source_context *context, const char *paths, struct source **ret) MUST_USE;
 
 /**
  * Package repositories in APT's form. @p path: a sources file (one-line form, or deb822 in *.sources), or a folder like /etc/apt.

@@ -2,7 +2,9 @@
 /*
  * The queue of wanted IDs and the threads that ask.
  *
- * An ID is its build ID where that is known, else its file ID: answers to a build ID serve all its files. An item is in
+ * An ID is its build ID where that is known, else its file ID: answers to a build ID serve all its files. A source may know a file ID's
+ * build ID: then the sources behind it are asked by that. The search ends at the first source that has debug info; one that has the
+ * runtime file alone (the folders of this machine's programs) does not end it. An item is in
  * the list from sources_ask until its last source has answered and the job, if any, is durable: so whoever looks sees `pending`
  * first by the item and then by the job, without a gap. (A read that began before the job was committed sees neither: an answer
  * FOUND of the last FRESH_MS counts as pending, too.)
@@ -12,16 +14,14 @@
  *
  * `lock` guards the list, the budgets and the counters; the database is its own.
  */
-#include "sources/sources.h"
+#include "sources/internal.h"
 
 #include "fileid/build_id.h"
-#include "sources/source.h"
 #include "store/blob.h"
 #include "store/job.h"
 #include "store/miss.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,43 +30,12 @@
 #include <time.h>
 
 enum {
-	THREADS_MAX = 16,
 	FRESH_MS = 10000,
 	POLL_MS = 2000,
 	POLLED_MAX = 512,
-	BUDGETS = 1024, /* requesters; they share by hash */
 	HOUR_MS = 3600 * 1000,
 	RETRY_PENDING_S = 2,
 	EXPIRE_AFTER_S = 30 * 24 * 3600,
-};
-
-struct item {
-	struct item *next;
-	struct store_query query; /* as it is known: public tenant, one or both IDs */
-	bool taken;
-	char phase[STORE_ASK_SOURCE_SIZE + 16];
-};
-
-struct budget {
-	uint64_t hour;
-	uint32_t used;
-};
-
-struct sources {
-	struct store *store;
-	struct sources_options options;
-	struct store_sources *db;
-	struct fetch *fetch;
-	struct source *all[SOURCES_MAX];
-	size_t count;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	bool stopping;
-	struct item *first, **last;
-	struct sources_stats stats;
-	struct budget budgets[BUDGETS];
-	pthread_t threads[THREADS_MAX + 1]; /* the last one polls and refreshes */
-	uint32_t started;
 };
 
 static uint64_t wall_ms(void)
@@ -127,7 +96,7 @@ struct err *source_check_build_id(int fd, const struct build_id *wanted)
 static void said_deinit(struct source_said *said)
 {
 	for (size_t i = 0; i < said->file_count; i++)
-		(void)close(said->files[i].fd);
+		closep(&said->files[i].fd);
 }
 
 /* ---------------------------------------------------------------------------------------- asking */
@@ -148,18 +117,19 @@ static struct store_query key_of(const struct store_query *query)
 
 static bool same_id(const struct store_query *a, const struct store_query *b)
 {
-	if (a->build_id.len || b->build_id.len)
-		return build_id_equal(&a->build_id, &b->build_id);
+	if (a->build_id.len && build_id_equal(&a->build_id, &b->build_id))
+		return true;
 	return a->has_file_id && b->has_file_id && fileid_equal(&a->file_id, &b->file_id);
 }
 
 static struct store_job make_job(const struct source *source, const struct item *item, const struct source_said *said)
 {
+	bool package = said->files[0].to_fetch; /* the file ID is that of one file in it: who asked may be mistaken */
 	struct store_job job = {.tenant = STORE_TENANT_PUBLIC,
 		.kind = STORE_JOB_ELF,
 		.source = source->kind,
 		.rank = store_source_rank(source->kind),
-		.has_file_id = item->query.has_file_id,
+		.has_file_id = item->query.has_file_id && !package,
 		.file_id = item->query.file_id,
 		.build_id = said->build_id.len ? said->build_id : item->query.build_id};
 
@@ -168,8 +138,8 @@ static struct store_job make_job(const struct source *source, const struct item 
 	return job;
 }
 
-/* One job for a runtime file and its debug file, and one for each package. */
-static struct err *submit(struct sources *sources, const struct source *source, const struct item *item, struct source_said *said,
+/* A runtime file and its debug file are one job. */
+static struct err *submit_files(struct sources *sources, const struct source *source, const struct item *item, struct source_said *said,
 	uint64_t *job_ret)
 {
 	struct store_job job = make_job(source, item, said);
@@ -179,14 +149,33 @@ static struct err *submit(struct sources *sources, const struct source *source, 
 		struct store_job_input *input = &job.inputs[job.input_count++];
 		input->role = file->role;
 		TRY(store_blob_put(sources->store, file->fd, file->name, &input->blob));
-		if (file->role != STORE_ROLE_PACKAGE)
-			continue;
-		job.kind = STORE_JOB_PACKAGE;
-		(void)snprintf(job.name, sizeof(job.name), "%s", file->name);
-		TRY(store_job_submit(sources->store, &job, job_ret));
-		job.input_count = 0;
 	}
-	return job.input_count ? store_job_submit(sources->store, &job, job_ret) : NULL;
+	return store_job_submit(sources->store, &job, job_ret);
+}
+
+/* Each package is a job. Without the first, which has the debug info, there is nothing; without another one the text says so. */
+static struct err *submit_packages(struct sources *sources, struct source *source, const struct item *item, struct source_said *said, uint64_t *job_ret)
+{
+	const struct store_job job = make_job(source, item, said);
+	const struct build_id *wanted = said->build_id.len ? &said->build_id : &item->query.build_id;
+	struct package_taken taken;
+
+	for (size_t i = 0; i < said->file_count; i++) {
+		const struct package_wanted package = {.source = source, .file = &said->files[i], .job = &job, .build_id = wanted};
+		TRY(packages_take(sources->packages, &package, &taken));
+		said->bytes += taken.bytes;
+		if (taken.answer == STORE_ASK_FOUND && i == 0)
+			*job_ret = taken.job_id;
+		if (taken.answer == STORE_ASK_FOUND)
+			continue;
+		if (i == 0) {
+			source_say(said, taken.answer, "%.300s", taken.text);
+			return NULL;
+		}
+		size_t len = strlen(said->text);
+		(void)snprintf(said->text + len, sizeof(said->text) - len, "; not %.100s: %.150s", said->files[i].name, taken.text);
+	}
+	return NULL;
 }
 
 static void count(struct sources *sources, enum store_ask_answer answer)
@@ -207,7 +196,7 @@ static void set_phase(struct sources *sources, struct item *item, const char *na
 	(void)pthread_mutex_unlock(&sources->lock);
 }
 
-static bool is_stopping(struct sources *sources)
+bool sources_is_stopping(struct sources *sources)
 {
 	(void)pthread_mutex_lock(&sources->lock);
 	bool stopping = sources->stopping;
@@ -215,12 +204,24 @@ static bool is_stopping(struct sources *sources)
 	return stopping;
 }
 
+/* What was found belongs to the item from now on: who asks meanwhile by another of its IDs finds it. */
+static void learn(struct sources *sources, struct item *item, const struct source_said *said)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	if (!item->query.build_id.len)
+		item->query.build_id = said->build_id;
+	for (size_t i = 0; i < said->file_count; i++)
+		item->has_runtime = item->has_runtime || said->files[i].role == STORE_ROLE_RUNTIME;
+	(void)pthread_mutex_unlock(&sources->lock);
+}
+
 /* Asks one source and writes down what it said. True in @p found_ret when that ends the search. */
 static struct err *ask_one(struct sources *sources, struct source *source, struct item *item, bool *found_ret)
 {
 	CLEANUP(said_deinit) struct source_said said = {0};
 	struct source_wanted wanted = {
-		.has_file_id = item->query.has_file_id, .file_id = item->query.file_id, .build_id = item->query.build_id};
+		.has_file_id = item->query.has_file_id, .file_id = item->query.file_id, .build_id = item->query.build_id,
+		.has_runtime = item->has_runtime};
 	struct store_query key = key_of(&item->query);
 	struct store_ask ask = {0};
 
@@ -233,10 +234,13 @@ static struct err *ask_one(struct sources *sources, struct source *source, struc
 			"not asked: no public index names this ID, and it may be private (sources.ask_private allows it)");
 	else
 		TRY(source->ops->find(source, &wanted, &said));
-	if (said.answer == STORE_ASK_FAILED && is_stopping(sources))
+	if (said.answer == STORE_ASK_FAILED && sources_is_stopping(sources))
 		return NULL; /* nothing was learnt */
 	if (said.answer == STORE_ASK_FOUND)
-		TRY(submit(sources, source, item, &said, &ask.job_id));
+		TRY(said.files[0].to_fetch ? submit_packages(sources, source, item, &said, &ask.job_id) :
+					     submit_files(sources, source, item, &said, &ask.job_id));
+	if (said.answer == STORE_ASK_FAILED && sources_is_stopping(sources))
+		return NULL;
 	(void)snprintf(ask.source, sizeof(ask.source), "%s", source->name);
 	(void)snprintf(ask.text, sizeof(ask.text), "%s", said.text);
 	ask.answer = said.answer;
@@ -247,7 +251,9 @@ static struct err *ask_one(struct sources *sources, struct source *source, struc
 	count(sources, ask.answer);
 	if (sources->options.said)
 		sources->options.said(sources->options.said_context, &key, &ask);
-	*found_ret = ask.answer == STORE_ASK_FOUND;
+	*found_ret = ask.answer == STORE_ASK_FOUND && said.has_debug;
+	if (ask.answer == STORE_ASK_FOUND)
+		learn(sources, item, &said);
 	return store_ask_put(sources->db, &key, &ask);
 }
 
@@ -280,18 +286,33 @@ static bool is_due(const struct source *source, const struct store_ask *ask, uin
 	return ask->next_ms <= now || ask->asked_ms < atomic_load_explicit(&source->changed_ms, memory_order_relaxed);
 }
 
+/* Whether the store has the runtime file: then sources need not fetch it. */
+static struct err *look_at_store(struct sources *sources, struct item *item)
+{
+	CLEANUP(store_read_endp) struct store_read *read = NULL;
+	CLEANUP(freep) struct store_answer *answer = calloc(1, sizeof(*answer));
+
+	if (!answer)
+		return err_nomem();
+	TRY(store_read_begin(sources->store, &read));
+	TRY(store_resolve(read, &item->query, answer));
+	item->has_runtime = answer->has_file && answer->file.segments.count > 0;
+	return NULL;
+}
+
 static void ask_all(struct sources *sources, struct item *item)
 {
 	CLEANUP(freep) struct store_ask *asks = calloc(STORE_ASKS_MAX, sizeof(*asks));
-	struct store_query key = key_of(&item->query);
-	size_t n = 0;
 	bool found = false;
 
-	if (asks)
-		err_free(store_asks(sources->db, &key, asks, STORE_ASKS_MAX, &n));
-	for (size_t i = 0; i < sources->count && !found && !is_stopping(sources); i++) {
+	err_free(look_at_store(sources, item));
+	for (size_t i = 0; i < sources->count && !found && !sources_is_stopping(sources); i++) {
+		struct store_query key = key_of(&item->query); /* it may have been learnt meanwhile */
+		size_t n = 0;
+		if (asks)
+			err_free(store_asks(sources->db, &key, asks, STORE_ASKS_MAX, &n));
 		const struct store_ask *before = ask_of(asks, n, sources->all[i]->name);
-		if (before && before->answer != STORE_ASK_FOUND && !is_due(sources->all[i], before, wall_ms()))
+		if (before && !is_due(sources->all[i], before, wall_ms()))
 			continue;
 		CLEANUP(err_freep) struct err *e = ask_one(sources, sources->all[i], item, &found);
 		if (e)
@@ -333,7 +354,7 @@ static void drop_item(struct sources *sources, struct item *item)
 	free(item);
 }
 
-static void *asker_main(void *argument)
+void *sources_asker_main(void *argument)
 {
 	struct sources *sources = argument;
 	struct item *item;
@@ -350,7 +371,7 @@ static void *asker_main(void *argument)
 /* Under the lock. False when this requester has brought enough for this hour. */
 static bool spend(struct sources *sources, uint64_t requester)
 {
-	struct budget *budget = &sources->budgets[requester % BUDGETS];
+	struct budget *budget = &sources->budgets[requester % SOURCES_BUDGETS];
 	uint64_t hour = wall_ms() / HOUR_MS;
 
 	if (budget->hour != hour)
@@ -362,16 +383,12 @@ static bool spend(struct sources *sources, uint64_t requester)
 }
 
 /* Queues it, or says that it is queued. Under the lock. False when it is neither and may not be. */
-static bool is_queued(struct sources *sources, const struct store_query *key, struct sources_answer *ret)
+static bool is_queued(struct sources *sources, const struct store_query *query, struct sources_answer *ret)
 {
 	struct item *item = sources->first;
 
-	while (item) {
-		struct store_query other = key_of(&item->query);
-		if (same_id(&other, key))
-			break;
+	while (item && !same_id(&item->query, query))
 		item = item->next;
-	}
 	if (!item)
 		return false;
 	ret->state = SOURCES_PENDING;
@@ -453,7 +470,7 @@ void sources_ask(struct sources *sources, const struct store_query *query, uint6
 	bool due = true;
 
 	(void)pthread_mutex_lock(&sources->lock);
-	bool queued = is_queued(sources, &key, ret);
+	bool queued = is_queued(sources, query, ret);
 	(void)pthread_mutex_unlock(&sources->lock);
 	if (queued || !asks)
 		return;
@@ -463,17 +480,26 @@ void sources_ask(struct sources *sources, const struct store_query *query, uint6
 	if (!due)
 		return;
 	(void)pthread_mutex_lock(&sources->lock);
-	if (!is_queued(sources, &key, ret))
+	if (!is_queued(sources, query, ret))
 		enqueue(sources, query, requester, ret);
 	(void)pthread_mutex_unlock(&sources->lock);
 }
 
 struct err *sources_said(struct sources *sources, const struct store_query *query, struct store_ask *asks, size_t cap, size_t *n_ret)
 {
-	struct store_query key = key_of(query);
+	struct store_query key = {.tenant = STORE_TENANT_PUBLIC, .build_id = query->build_id};
+	size_t n = 0, more = 0;
 
 	*n_ret = 0;
-	return sources ? store_asks(sources->db, &key, asks, cap, n_ret) : NULL;
+	if (!sources)
+		return NULL;
+	if (query->build_id.len)
+		TRY(store_asks(sources->db, &key, asks, cap, &n));
+	key = (struct store_query){.tenant = STORE_TENANT_PUBLIC, .has_file_id = true, .file_id = query->file_id};
+	if (query->has_file_id && n < cap)
+		TRY(store_asks(sources->db, &key, asks + n, cap - n, &more));
+	*n_ret = n + more;
+	return NULL;
 }
 
 void sources_stats(struct sources *sources, struct sources_stats *ret)
@@ -529,13 +555,14 @@ static void refresh(struct sources *sources)
 {
 	uint64_t removed;
 
-	for (size_t i = 0; i < sources->count && !is_stopping(sources); i++)
+	for (size_t i = 0; i < sources->count && !sources_is_stopping(sources); i++)
 		if (sources->all[i]->ops->refresh)
 			err_free(sources->all[i]->ops->refresh(sources->all[i])); /* the source tells by its answers */
+	err_free(packages_prune(sources->packages));
 	err_free(store_asks_expire(sources->db, wall_ms() - (uint64_t)EXPIRE_AFTER_S * 1000, &removed));
 }
 
-static void *poller_main(void *argument)
+void *sources_poller_main(void *argument)
 {
 	struct sources *sources = argument;
 	CLEANUP(freep) struct store_miss *misses = calloc(POLLED_MAX, sizeof(*misses));
@@ -552,109 +579,4 @@ static void *poller_main(void *argument)
 		looked = now;
 	} while (nap(sources, POLL_MS));
 	return NULL;
-}
-
-/* ---------------------------------------------------------------------------------------- start and stop */
-
-static void set_defaults(struct sources_options *options)
-{
-	options->max_file_bytes = options->max_file_bytes ? options->max_file_bytes : UINT64_C(4) << 30;
-	options->negative_ms = options->negative_ms ? options->negative_ms : 6 * HOUR_MS;
-	options->retry_ms = options->retry_ms ? options->retry_ms : 300000;
-	options->refresh_ms = options->refresh_ms ? options->refresh_ms : 300000;
-	options->ids_per_hour = options->ids_per_hour ? options->ids_per_hour : 10000;
-	options->threads = options->threads ? options->threads : 4;
-	if (options->threads > THREADS_MAX)
-		options->threads = THREADS_MAX;
-}
-
-typedef struct err *source_create_fn(const struct source_context *context, const char *word, struct source **ret);
-
-/* One source for each word. */
-static struct err *add_each(struct sources *sources, const char *words, source_create_fn *create)
-{
-	struct source_context context = {.fetch = sources->fetch,
-		.db = sources->db,
-		.scratch_dir = sources->options.fetch.scratch_dir,
-		.max_file_bytes = sources->options.max_file_bytes};
-
-	for (const char *at = words ? words : ""; *at;) {
-		size_t len = strcspn(at, " \t\n,");
-		if (len > 0) {
-			CLEANUP(freep) char *word = strndup(at, len);
-			if (!word)
-				return err_nomem();
-			if (sources->count == SOURCES_MAX)
-				return err_new(ERR_LIMIT, "more than %d sources", SOURCES_MAX);
-			TRY(create(&context, word, &sources->all[sources->count]));
-			sources->count++;
-		}
-		at += len;
-		at += strspn(at, " \t\n,");
-	}
-	return NULL;
-}
-
-static struct err *start(struct sources *sources)
-{
-	const struct sources_options *options = &sources->options;
-
-	TRY(store_sources_open(store_limits(sources->store)->data_dir, options->map_max, &sources->db));
-	TRY(fetch_start(&options->fetch, &sources->fetch));
-	TRY(add_each(sources, options->directories, source_directory));
-	TRY(add_each(sources, options->apt, source_apt));
-	TRY(add_each(sources, options->debuginfod, source_debuginfod));
-	for (uint32_t i = 0; i < options->threads + 1; i++) {
-		int error = pthread_create(&sources->threads[i], NULL, i < options->threads ? asker_main : poller_main, sources);
-		if (error)
-			return err_os(error, "start the threads of sources");
-		sources->started++;
-	}
-	return NULL;
-}
-
-struct err *sources_start(struct store *store, const struct sources_options *options, struct sources **ret)
-{
-	struct sources *sources = calloc(1, sizeof(*sources));
-
-	if (!sources)
-		return err_nomem();
-	sources->store = store;
-	sources->options = *options;
-	sources->last = &sources->first;
-	set_defaults(&sources->options);
-	(void)pthread_mutex_init(&sources->lock, NULL);
-	(void)pthread_cond_init(&sources->changed, NULL);
-	struct err *e = start(sources);
-	if (e) {
-		sources_destroy(sources);
-		return err_wrap(e, "sources");
-	}
-	*ret = sources;
-	return NULL;
-}
-
-void sources_destroy(struct sources *sources)
-{
-	if (!sources)
-		return;
-	(void)pthread_mutex_lock(&sources->lock);
-	sources->stopping = true;
-	(void)pthread_cond_broadcast(&sources->changed);
-	(void)pthread_mutex_unlock(&sources->lock);
-	fetch_stop(sources->fetch); /* whoever waits for bytes is told */
-	for (uint32_t i = 0; i < sources->started; i++)
-		(void)pthread_join(sources->threads[i], NULL);
-	for (size_t i = 0; i < sources->count; i++)
-		sources->all[i]->ops->destroy(sources->all[i]);
-	while (sources->first) {
-		struct item *next = sources->first->next;
-		free(sources->first);
-		sources->first = next;
-	}
-	fetch_destroy(sources->fetch);
-	store_sources_close(sources->db);
-	(void)pthread_cond_destroy(&sources->changed);
-	(void)pthread_mutex_destroy(&sources->lock);
-	free(sources);
 }

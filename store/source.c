@@ -464,14 +464,14 @@ static int find_in_any(MDB_cursor *cursor, const struct build_id *build_id, bool
 	*ret = false;
 	while (rc == 0 && key.mv_size >= 8) {
 		uint64_t repository = key_get_uint(key.mv_data, 8);
+		if (repository & STORE_INDEX_PRIVATE)
+			return 0;
 		struct key bytes = index_key(repository, build_id), next = {0};
 		MDB_val wanted = val(bytes.bytes, bytes.len);
 		if (mdb_cursor_get(cursor, &wanted, &value, MDB_SET) == 0) {
 			*ret = true;
 			return 0;
 		}
-		if (repository == UINT64_MAX)
-			return 0;
 		key_put_uint(&next, repository + 1, 8);
 		key = val(next.bytes, next.len);
 		rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);

@@ -23,6 +23,9 @@ enum {
 	STORE_NOTE_MAX = 1 << 16, /* bytes of a note and of a package's text */
 };
 
+/* Set in the number of a repository in the house: what it names is no public knowledge. */
+#define STORE_INDEX_PRIVATE (UINT64_C(1) << 63)
+
 enum store_ask_answer {
 	STORE_ASK_FOUND = 1,
 	STORE_ASK_NOT_FOUND,
@@ -82,7 +85,7 @@ struct err *store_index_find(struct store_sources *sources, uint64_t repository,
  */
 struct err *store_index_each(struct store_sources *sources, uint64_t repository, struct err *(*each)(void *context, const char *text),
 	void *context) MUST_USE;
-/** Whether any repository names it. */
+/** Whether any public repository names it: one without STORE_INDEX_PRIVATE. */
 struct err *store_index_names(struct store_sources *sources, const struct build_id *build_id, bool *ret) MUST_USE;
 
 #endif

@@ -48,8 +48,10 @@ class Cairnd:
         self.flags = list(flags)
         if not any(flag.startswith("--sources") for flag in flags):
             self.flags += ["--sources", "none"]  # a test asks nobody outside
-        elif "--sources.apt" not in flags:
-            self.flags += ["--sources.apt", ""]  # not the machine's own
+        else:
+            for name in ("apt", "installed"):
+                if "--sources." + name not in flags:
+                    self.flags += ["--sources." + name, ""]  # not the machine's own
         self.process = None
         self.stderr_path = os.path.join(self.data_dir, "stderr.log")
 

@@ -118,8 +118,10 @@ Test(store_index, is_replaced_whole_and_only_its_own, .init = setup, .fini = tea
 	cr_assert_str_eq(other, "other");
 	free(text);
 	free(other);
-	MUST(store_index_names(sources, &by_build.build_id, &named));
+	MUST(store_index_names(sources, &by_longer.build_id, &named));
 	cr_assert(named);
+	MUST(store_index_names(sources, &by_build.build_id, &named));
+	cr_assert_not(named, "a repository in the house is no public index");
 	struct build_id stranger = {.len = 1, .bytes = {9}};
 	MUST(store_index_names(sources, &stranger, &named));
 	cr_assert_not(named);
