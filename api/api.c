@@ -18,6 +18,8 @@ static const struct net_route routes[] = {
 	{NET_POST, "/v1/uploads/{id}/finish", upload_finish_on_head, "upload_finish"},
 	{NET_GET, "/v1/jobs/{id}", job_on_head, "job"},
 	{NET_GET, "/v1/agents", agents_on_head, "agents"},
+	{NET_POST, "/v1/sync", sync_begin_on_head, "sync_begin"},
+	{NET_GET, "/v1/sync", sync_show_on_head, "sync"},
 	{NET_POST, "/v1development/profiles", otlp_on_head, "otlp"},
 	{NET_GET, "/v1/profiles", profiles_on_head, "profiles"},
 	{NET_GET, "/healthz", healthz_on_head, "healthz"},

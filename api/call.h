@@ -139,6 +139,8 @@ void upload_chunk_on_head(struct net_request *request, void *user);
 void upload_finish_on_head(struct net_request *request, void *user);
 void upload_abort_on_head(struct net_request *request, void *user);
 void agents_on_head(struct net_request *request, void *user);
+void sync_begin_on_head(struct net_request *request, void *user);
+void sync_show_on_head(struct net_request *request, void *user);
 void healthz_on_head(struct net_request *request, void *user);
 void readyz_on_head(struct net_request *request, void *user);
 void metrics_on_head(struct net_request *request, void *user);

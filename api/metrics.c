@@ -27,6 +27,7 @@ static const char *const path_names[API_PATH_COUNT] = {
 	[API_PATH_UPLOAD_FINISH] = "/v1/uploads/{id}/finish",
 	[API_PATH_JOB] = "/v1/jobs/{id}",
 	[API_PATH_AGENTS] = "/v1/agents",
+	[API_PATH_SYNC] = "/v1/sync",
 	[API_PATH_HEALTHZ] = "/healthz",
 	[API_PATH_READYZ] = "/readyz",
 	[API_PATH_METRICS] = "/metrics",

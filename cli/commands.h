@@ -15,5 +15,6 @@ extern const struct cli_command symbolize_command;
 extern const struct cli_command profile_command;
 extern const struct cli_command store_command;
 extern const struct cli_command agents_command;
+extern const struct cli_command sync_command;
 
 #endif

@@ -12,7 +12,8 @@ int main(int argc, char **argv)
 			"Tells what addresses mean: functions, files, lines and the calls inlined there.\n",
 	};
 	const struct cli_command commands[] = {
-		fileid_command, table_command, addr2line_command, verify_command, symbolize_command, profile_command, store_command, agents_command};
+		fileid_command, table_command, addr2line_command, verify_command, symbolize_command, profile_command, sync_command, store_command,
+		agents_command};
 
 	standard_hold();
 	return cli_dispatch(&cairn, commands, ARRAY_SIZE(commands), argc, argv);

@@ -14,7 +14,7 @@ import unittest
 from programs import CAIRN, ProgramTest, cairn, run, tool
 
 COMMANDS = [["fileid"], ["table"], ["table", "build"], ["table", "lookup"], ["table", "stat"], ["addr2line"], ["verify"],
-            ["symbolize"], ["profile"], ["agents"], ["store"], ["store", "check"], ["store", "stat"]]
+            ["symbolize"], ["profile"], ["agents"], ["sync"], ["store"], ["store", "check"], ["store", "stat"]]
 NAMES = ("main", "plain", "_ZN4shop5totalEiPKc")
 
 
@@ -26,7 +26,7 @@ class Usage(ProgramTest):
                 self.assertTrue(result.stdout.startswith("usage: cairn " + " ".join(command)))
 
     def test_the_lists_of_commands_are_complete(self):
-        self.assertEqual(re.findall(r"^  (\w+) ", cairn("--help").stdout, re.MULTILINE), ["fileid", "table", "addr2line", "verify", "symbolize", "profile", "store", "agents"])
+        self.assertEqual(re.findall(r"^  (\w+) ", cairn("--help").stdout, re.MULTILINE), ["fileid", "table", "addr2line", "verify", "symbolize", "profile", "sync", "store", "agents"])
         self.assertEqual(re.findall(r"^  (\w+) ", cairn("table", "--help").stdout, re.MULTILINE), ["build", "lookup", "stat"])
         self.assertEqual(re.findall(r"^  (\w+) ", cairn("store", "--help").stdout, re.MULTILINE), ["check", "stat"])
 
