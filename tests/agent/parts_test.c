@@ -331,7 +331,9 @@ Test(watch, the_queue_has_a_limit_and_one_turn_too)
 	watch_counters(watch, &counters);
 	cr_assert_eq(counters.dropped, 1u);
 	cr_assert_null(watch_work(watch, 1000 + WATCH_INTERVAL_MS, &left));
-	cr_assert_eq(left, (uint32_t)(WATCH_QUEUE_MAX - WATCH_BATCH));
+	/* On a slow machine WATCH_TURN_MS ends it earlier. */
+	cr_assert_geq(left, (uint32_t)(WATCH_QUEUE_MAX - WATCH_BATCH));
+	cr_assert_lt(left, (uint32_t)WATCH_QUEUE_MAX);
 	watch_destroy(watch);
 	fake_deinit(&fake);
 }
