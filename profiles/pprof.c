@@ -5,9 +5,10 @@
  * IDs are our numbers plus 1, since 0 means "none" there. A mapping covers every address: pprof looks a location up by its
  * mapping_id, but rejects one whose address lies outside the mapping's limits. has_functions and its kin are set on every mapping, also where
  * names are missing: without them pprof would look for local binaries and symbolize again, with the wrong files.
+ * Why they are missing stands in the comments (`go tool pprof -comments`), a line a file and reason.
  */
 #include "base/codec.h"
-#include "profiles/profile.h"
+#include "profiles/frame_notes.h"
 #include "proto/wire.h"
 
 /* Field numbers of Profile. */
@@ -22,6 +23,7 @@ enum {
 	P_DURATION = 10,
 	P_PERIOD_TYPE = 11,
 	P_PERIOD = 12,
+	P_COMMENT = 13,
 };
 
 enum { VARINT_FIELDS_MAX = 12, GZIP_LEVEL = 6 };
@@ -136,6 +138,26 @@ static struct err *write_functions(const struct profile *profile, struct buf *ou
 	return NULL;
 }
 
+static struct err *write_comments(struct profile *profile, struct buf *out)
+{
+	CLEANUP(frame_notes_deinit) struct frame_notes notes = {0};
+	CLEANUP(buf_deinit) struct buf line = {0};
+	uint32_t text;
+
+	TRY(frame_notes_make(profile, &notes));
+	for (uint32_t i = 0; i < notes.row_count; i++) {
+		const struct frame_unresolved *row = &notes.rows[i];
+		const char *file = row->mapping == PROFILE_NONE ? "" : intern_text(&profile->text, profile->mappings[row->mapping].name);
+		line.len = 0;
+		TRY(buf_printf(&line, "%s%s%u frames without symbols: %s", file, file[0] ? ": " : "", row->frames,
+			intern_text(&profile->text, row->reason)));
+		TRY(profile_text(profile, (const char *)line.data, line.len, &text));
+		TRY(reserve_fields(out));
+		wire_put_field(out, P_COMMENT, text);
+	}
+	return NULL;
+}
+
 static struct err *write_tail(const struct profile *profile, struct buf *out)
 {
 	for (uint32_t i = 0; i < profile->text.count; i++) {
@@ -158,6 +180,7 @@ struct err *profile_write_pprof(struct profile *profile, struct buf *ret)
 	TRY(write_mappings(profile, &out));
 	TRY(write_locations(profile, &out));
 	TRY(write_functions(profile, &out));
+	TRY(write_comments(profile, &out));
 	TRY(write_tail(profile, &out));
 	return codec_compress_gzip(out.data, out.len, GZIP_LEVEL, ret);
 }

@@ -126,7 +126,7 @@ struct err *profile_write_pprof(struct profile *profile, struct buf *ret) MUST_U
 struct err *profile_write_folded(const struct profile *profile, struct buf *ret) MUST_USE;
 /** Callgrind format 1, for kcachegrind and callgrind_annotate: self cost a line, inclusive cost a call. */
 struct err *profile_write_callgrind(const struct profile *profile, struct buf *ret) MUST_USE;
-/** {"type":..,"total":..,"root":{"name":..,"value":..,"self":..,"inlined":..,"children":[..]}}: a flame graph's tree. */
+/** A flame graph's tree, {"name":..,"value":..,"self":..,"inlined":..,"kind":..,"unresolved":..,"children":[..]}; docs/http-api.md. */
 struct err *profile_write_json(const struct profile *profile, struct buf *ret) MUST_USE;
 
 #endif

@@ -352,6 +352,37 @@ class Symbols(unittest.TestCase):
                 time.sleep(0.05)
             self.assertEqual(answer.json["build_id"], self.build_id)
 
+    def test_kernel_interpreted_and_symbolized_frames_stand_beside_native_ones(self):
+        """One stack: python over a symbolized native frame over one without symbols, the kernel's with and without the sender's name, a module's."""
+        ids = [("process.executable.build_id.htlhash", c * 32) for c in "abc"]
+        vmlinux, ext4, lib = ({"name": n, "attributes": [i]} for n, i in zip(("vmlinux", "ext4", "libz.so.1"), ids))
+        kernel, native = [(TYPE, "kernel")], [(TYPE, "native")]
+        frames = [{"attributes": kernel, "mapping": ext4, "address": 0x1f},
+                  {"attributes": kernel, "mapping": vmlinux, "address": 0x2f},
+                  {"attributes": kernel, "mapping": vmlinux, "address": 0x3f, "lines": [("vfs_read", "", "", 0, 0, 0)]},
+                  {"attributes": kernel, "lines": [("bpf_prog_1", "", "", 0, 0, 0)]},
+                  {"attributes": native, "mapping": lib, "address": 0x4f},
+                  {"attributes": native, "mapping": self.mapping(), "address": self.addresses[0]},
+                  {"attributes": [(TYPE, "go")], "mapping": lib, "address": 0x5f, "lines": [("main.run", "", "/go/main.go", 0, 12, 0)]},
+                  {"attributes": [(TYPE, "cpython")], "lines": [("handler", "", "app.py", 1, 7, 0)]}]
+        with Cairnd() as daemon:
+            daemon.wait_job(daemon.upload(self.content, file_id=self.file_id, build_id=self.build_id)["job_id"])
+            with Client(daemon) as client:
+                client.export(otlp_encode.encode("1.10", model([{"frames": frames, "timestamps": [now() - 10**9] * 3}])))
+            shown, tree = self.shown(daemon), daemon.get("/v1/profiles?format=json").json
+        native_names = [f[0] for f in self.expected[0]][::-1]
+        names = ["handler", "main.run", *native_names, "libz.so.1+0x4f", "bpf_prog_1", "vfs_read", "vmlinux+0x2f", "ext4+0x1f"]
+        self.assertEqual(shown, {";".join(names): 3})
+        nodes = list(self.walk(tree))[1:]
+        self.assertEqual([n["name"] for n in nodes], names)
+        kinds = ["interpreted", None] + [None] * len(native_names) + [None] + ["kernel"] * 4
+        self.assertEqual([n.get("kind") for n in nodes], kinds)
+        unresolved = {n["name"]: tree["unresolved"][n["unresolved"]] for n in nodes if "unresolved" in n}
+        self.assertEqual({name: (u["file"], u["file_id"], u["frames"]) for name, u in unresolved.items()}, {
+            "libz.so.1+0x4f": ("libz.so.1", "c" * 32, 1), "vmlinux+0x2f": ("vmlinux", "a" * 32, 1), "ext4+0x1f": ("ext4", "b" * 32, 1)})
+        for row in unresolved.values():
+            self.assertEqual(row["reason"], "nothing was uploaded under this ID")
+
     def test_callgrind_annotate_accepts_the_file_and_nothing_vanishes(self):
         total = 2 * len(self.addresses)
         with Cairnd() as daemon:

@@ -28,6 +28,16 @@ class Pprof(unittest.TestCase):
             cairn_profile(daemon, "--format", "pprof", "-o", path)
         self.check_pprof(path, 2 * len(self.addresses))
 
+    def test_comments_say_why_frames_have_no_symbols(self):
+        path = os.path.join(self.folder, "p.pb.gz")
+        with Cairnd() as daemon:
+            with Client(daemon) as client:
+                client.export(otlp_encode.encode("1.10", model(self.samples())))
+            cairn_profile(daemon, "--format", "pprof", "-o", path)
+        comments = subprocess.run([GO, "tool", "pprof", "-comments", path], capture_output=True, text=True, check=True,
+                                  env={**os.environ, "HOME": self.folder}).stdout
+        self.assertRegex(comments, r"(?m)^sample: %d frames without symbols: nothing was uploaded under this ID$" % len(self.addresses))
+
     def check_pprof(self, path, total):
         env = {**os.environ, "HOME": self.folder, "PPROF_TMPDIR": self.folder, "PPROF_BINARY_PATH": self.folder}
         top = subprocess.run([GO, "tool", "pprof", "-top", "-nodecount=100", path], capture_output=True, text=True, env=env, check=True)

@@ -81,7 +81,7 @@ Test(profile_write_json, nests_calls_and_marks_inlined_ones, .init = setup, .fin
 	cr_assert_str_eq(text_of(profile_write_json(&profile, &out)),
 		"{\"sample_type\":{\"type\":\"samples\",\"unit\":\"count\"},"
 		"\"period_type\":{\"type\":\"cpu\",\"unit\":\"nanoseconds\"},\"period\":50000000,"
-		"\"from_unix_nano\":\"1000000000\",\"to_unix_nano\":\"3000000000\","
+		"\"from_unix_nano\":\"1000000000\",\"to_unix_nano\":\"3000000000\",\"unresolved\":[],"
 		"\"name\":\"all\",\"value\":20,\"children\":["
 		"{\"name\":\"main\",\"file\":\"/src/main.c\",\"value\":20,\"self\":0,\"children\":["
 		"{\"name\":\"work\",\"file\":\"/src/main.c\",\"value\":15,\"self\":5,\"children\":["
@@ -90,6 +90,31 @@ Test(profile_write_json, nests_calls_and_marks_inlined_ones, .init = setup, .fin
 		"{\"name\":\"fib\",\"file\":\"/src/fib.c\",\"value\":3,\"self\":0,\"children\":["
 		"{\"name\":\"fib\",\"file\":\"/src/fib.c\",\"value\":3,\"self\":3,\"children\":[]}]}]},"
 		"{\"name\":\"libx.so+0x1234\",\"value\":2,\"self\":2,\"children\":[]}]}]}");
+}
+
+Test(profile_write_json, says_of_what_kind_a_frame_is_and_why_it_has_no_symbols, .init = setup, .fini = teardown)
+{
+	struct profile_frame kernel = frame(&profile, "vmlinux+0x10", "", 0), python = frame(&profile, "run", "a.py", 3);
+	struct profile_frame more = frame(&profile, "app+0x20", "", 0), other = frame(&profile, "app+0x30", "", 0);
+	uint32_t where[] = {location(&profile, 0x10, &kernel, 1), location(&profile, 0, &python, 1), location(&profile, 0x20, &more, 1),
+		location(&profile, 0x30, &other, 1)};
+	const uint32_t reasons[] = {text(&profile, "no \"kernel\""), 0, text(&profile, "a job is queued"), text(&profile, "a job is queued")};
+
+	profile.locations[where[0]].kind = PROFILE_FRAME_KERNEL;
+	profile.locations[where[0]].mapping = PROFILE_NONE;
+	profile.locations[where[1]].kind = PROFILE_FRAME_INTERPRETED;
+	for (int i = 0; i < 4; i++) {
+		profile.locations[where[i]].symbolized = i == 1;
+		profile.locations[where[i]].reason = reasons[i];
+	}
+	sample(&profile, 100, 2, where);
+	sample(&profile, 50, 2, where + 2);
+	const char *json = text_of(profile_write_json(&profile, &out));
+	cr_assert(strstr(json, "\"unresolved\":[{\"frames\":1,\"reason\":\"no \\\"kernel\\\"\"},"
+			       "{\"file\":\"app\",\"build_id\":\"abcdef\",\"frames\":2,\"reason\":\"a job is queued\"}],\"name\":\"all\""), "%s", json);
+	cr_assert(strstr(json, "{\"name\":\"run\",\"file\":\"a.py\",\"value\":100,\"self\":0,\"kind\":\"interpreted\",\"children\":["
+			       "{\"name\":\"vmlinux+0x10\",\"value\":100,\"self\":100,\"kind\":\"kernel\",\"unresolved\":0,\"children\":[]}]}"), "%s", json);
+	cr_assert(strstr(json, "{\"name\":\"app+0x20\",\"value\":50,\"self\":50,\"unresolved\":1,\"children\":[]}"), "%s", json);
 }
 
 Test(profile_write_json, closes_what_it_opened_when_a_stack_is_deeper_than_json_goes, .init = setup, .fini = teardown)
