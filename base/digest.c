@@ -6,6 +6,9 @@
 #include <libdeflate.h>
 #include <openssl/evp.h>
 #include <string.h>
+
+/* Inside of this file: through the library, a call and the choice of its vectors cost as much as the hash of a short record. */
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 struct sha256_stream {

@@ -27,7 +27,7 @@ enum column_name { C_SET, C_TRACE, C_ROWS, C_SUM, C_GROUP_COLUMNS, C_SECOND = C_
 enum { HEAD_BYTES = 4, SUM_BYTES = 8 };
 
 enum {
-	RUNS_MAX = 64, /* more are sorted by radix first */
+	RUNS_MAX = 8, /* more are sorted by radix first */
 	INSERT_MAX = 16, /* rows that one is moved past; longer groups are left to merging */
 };
 

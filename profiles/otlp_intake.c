@@ -7,10 +7,9 @@
  * profile with a fault adds nothing, and the key is there before the first sample.
  *
  * The key is the profile_id, else XXH3-128 over what the profile says, with every index replaced by
- * what it points to: resource and labels by their text, stacks by
- * what their frames are. A dictionary
- * in another order gives the same key. A profile without any time (nor timestamps) has no key: two
- * equal ones are two profiles.
+ * what it points to: resource and labels by their text, stacks by what their frames are. A dictionary
+ * in another order gives the same key. Of profiles without any time (nor timestamps) equal ones of one
+ * request are different profiles, and get different keys; a retry of the request gives the same ones again.
  *
  * What values and timestamps of a sample mean (v and t are how many there are):
  *     v = 0, t > 0        each timestamp counts 1
@@ -345,17 +344,26 @@ static struct err *add_sample(
 	}
 }
 
-static bool make_key(struct otlp_intake *in, const struct walk *walk, uint8_t key[16])
+static struct err *make_key(struct otlp_intake *in, const struct walk *walk, uint8_t key[16])
 {
 	static const uint8_t none[16];
 	const struct wire_span *id = &walk->profile->profile_id;
+	uint64_t first, before = 0;
 
 	if (id->len == 16 && memcmp(id->bytes, none, 16) != 0) {
 		memcpy(key, id->bytes, 16);
-		return true;
+		return NULL;
 	}
 	digest_xxh3_128(in->digest.data, in->digest.len, key);
-	return walk->has_time;
+	if (walk->has_time)
+		return NULL;
+	/* Equal ones of a request are told apart by how many came before. */
+	memcpy(&first, key, sizeof(first));
+	(void)hmap_get(&in->timeless, first, &before);
+	TRY(hmap_set(&in->timeless, first, before + 1));
+	TRY(add_to_digest(in, &before, sizeof(before)));
+	digest_xxh3_128(in->digest.data, in->digest.len, key);
+	return NULL;
 }
 
 /* The second walk, over what is staged. */
@@ -365,8 +373,8 @@ static struct err *add_profile(struct otlp_intake *in, const struct walk *walk)
 	size_t count = in->staged.len / sizeof(*staged);
 	uint8_t key[16];
 
-	bool has_key = make_key(in, walk, key);
-	TRY(samples_batch_profile(in->batch, has_key ? key : NULL));
+	TRY(make_key(in, walk, key));
+	TRY(samples_batch_profile(in->batch, key));
 	for (size_t i = 0; i < count; i++) {
 		struct err *e = add_sample(in, walk, &staged[i]);
 		if (e)
@@ -445,6 +453,7 @@ static void destroy(struct otlp_intake *in)
 	free(in->links);
 	free(in->attributes);
 	hmap_deinit(&in->set_index);
+	hmap_deinit(&in->timeless);
 	buf_deinit(&in->sets);
 	buf_deinit(&in->set_indices);
 	buf_deinit(&in->location_indices);

@@ -68,6 +68,7 @@ struct otlp_intake {
 	struct buf staged;           /* of otlp_intake.c */
 	struct buf digest;           /* what the key is made of */
 	struct buf scratch;          /* of otlp_labels.c */
+	struct hmap timeless;        /* half a digest of a profile without any time -> how many there were */
 
 	struct buf modules; /* struct otlp_module */
 

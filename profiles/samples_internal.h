@@ -20,7 +20,7 @@ enum {
 	PARTITION_SECONDS_MAX = BLOCK_SECONDS_MAX,
 	PARTITION_DICT_MAX = 1 << 29, /* bytes: past it another generation is begun */
 	ZLEVEL_COMMIT = 1,
-	ZLEVEL_MERGE = 9,
+	ZLEVEL_MERGE = 3,
 };
 
 /* -------------------------------------------------------------------------------------- batches */

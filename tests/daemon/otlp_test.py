@@ -138,6 +138,14 @@ class Export(unittest.TestCase):
         self.assertEqual(self.total(), 7)
         self.assertNotEqual(message, shuffled)
 
+    def test_a_retry_of_what_says_no_time_is_not_counted_twice(self):
+        profile = {"sample_type": ("samples", "count"), "time": 0, "samples": [plain(values=[7], timestamps=[])]}
+        message = otlp_encode.encode("1.10", [{"attributes": [], "profiles": [profile]}])
+        with Client(self.daemon) as client:
+            client.export(message)
+            client.export(message)
+        self.assertEqual(self.total(), 7)
+
     def test_a_faulty_profile_is_rejected_and_its_neighbour_stays(self):
         encoder = otlp_encode.Encoder("1.10")
         request = encoder.encode(model([plain(5)]) + model([plain(5)], service="other"))

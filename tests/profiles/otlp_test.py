@@ -203,10 +203,9 @@ class Intake(unittest.TestCase):
             line, = self.samples(one(values=[7, 9], attributes=[("a", "b")]) if version != "1.7" else one(values=[16]), version)
             self.assertEqual(line.split()[1:4], [str(T0), "about", "16"], version)
 
-    def test_without_any_time_it_is_now_and_has_no_key(self):
+    def test_without_any_time_it_is_now(self):
         model = one(values=[7], time=0, link=LINK)
         self.assertEqual(self.samples(model)[0].split()[1:4], ["1700000000000000000", "about", "7"])
-        self.assertEqual(intake(encode("1.10", model))[0], "profile without key")
 
     def test_one_value_of_many_timestamps(self):
         times = [T0, T0 + 1, T0 + 2]
@@ -318,6 +317,14 @@ class Keys(unittest.TestCase):
         self.assertEqual(len(set(keys)), 3)
         self.assertEqual(keys[1], "profile " + bytes(range(1, 17)).hex())
         self.assertEqual(keys, self.keys(encode("1.10", MODEL)))
+
+    def test_equal_profiles_without_any_time_are_told_apart_by_their_place_and_a_retry_is_the_same(self):
+        model = one(values=[7], time=0) * 3 + one(values=[8], time=0)
+        keys = self.keys(encode("1.10", model))
+        self.assertEqual(len(set(keys)), 4)
+        self.assertEqual(keys, self.keys(encode("1.10", model, shuffle=1)))
+        # With a time they are the same profile.
+        self.assertEqual(len(set(self.keys(encode("1.10", one(values=[7]) * 2)))), 1)
 
     def test_a_dictionary_in_another_order_gives_the_same_keys(self):
         wanted = self.keys(encode("1.10", MODEL))
