@@ -123,7 +123,7 @@ static void write_net(struct metrics_page *page, const struct net_server *server
 		{"cairn_net_connections_total", "counter", "Connections accepted.", stats.connections_accepted},
 		{"cairn_net_connections_refused_total", "counter", "Connections past a limit.",
 			stats.connections_refused_total + stats.connections_refused_per_peer},
-		{"cairn_net_accept_errors_total", "counter", "accept(2) failed.", stats.accept_errors},
+		{"cairn_net_accept_errors_total", "counter", "Connections that could not be accepted.", stats.accept_errors},
 		{"cairn_net_requests_total", "counter", "Requests.", stats.requests},
 		{"cairn_net_requests_aborted_total", "counter", "Peers that left before their answer.", stats.requests_aborted},
 		{"cairn_net_received_bytes_total", "counter", "Bytes received.", stats.bytes_in},

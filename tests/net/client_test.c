@@ -233,14 +233,7 @@ static void *bad_server_run(void *arg)
 
 static void bad_server_start(struct bad_server *server)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(address);
-
-	server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	cr_assert_eq(bind(server->fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	cr_assert_eq(listen(server->fd, 1), 0);
-	cr_assert_eq(getsockname(server->fd, (struct sockaddr *)&address, &len), 0);
-	server->port = ntohs(address.sin_port);
+	server->fd = socket_listen(&server->port);
 	cr_assert_eq(pthread_create(&server->thread, NULL, bad_server_run, server), 0);
 }
 

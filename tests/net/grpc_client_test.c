@@ -6,7 +6,6 @@
 #include "tests/net/fixture.h"
 #include "tests/net/socket.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
@@ -338,18 +337,14 @@ static void *peer_run(void *arg)
 
 static void with_peer(bool shakes_hands, uint64_t timeout_ms, const char *words)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct net_grpc_client_tls tls = {.ca_file = "ca.pem"};
 	struct net_grpc_client_options options = {.tls = &tls, .connect_timeout_ms = timeout_ms};
-	struct peer peer = {.shakes_hands = shakes_hands, .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-	socklen_t len = sizeof(address);
+	struct peer peer = {.shakes_hands = shakes_hands};
 	struct net_grpc_client *client = NULL;
 
-	cr_assert_eq(bind(peer.fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	cr_assert_eq(listen(peer.fd, 1), 0);
-	cr_assert_eq(getsockname(peer.fd, (struct sockaddr *)&address, &len), 0);
+	peer.fd = socket_listen(&peer.port);
 	cr_assert_eq(pthread_create(&peer.thread, NULL, peer_run, &peer), 0);
-	struct err *e = connect_to("127.0.0.1", ntohs(address.sin_port), &options, &client);
+	struct err *e = connect_to("127.0.0.1", peer.port, &options, &client);
 	cr_assert(e && err_code(e) == ERR_PEER && strstr(err_message(e), words), "%s", e ? err_message(e) : "no error");
 	err_free(e);
 	cr_assert_eq(pthread_join(peer.thread, NULL), 0);

@@ -2,52 +2,15 @@
 /*
  * The server over real loopback sockets: what it answers, when it answers, and what it does with clients that keep no rules.
  */
-#include "tests/net/fixture.h"
-#include "tests/net/socket.h"
+#include "tests/net/suite.h"
 
 #include "base/codec.h"
 
-#include <criterion/criterion.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <zlib.h>
-
-#define HOST "Host: t\r\n"
-
-enum { SECOND = 1000, REPLY_SIZE = 1 << 16 };
-
-static struct fixture fixture;
-static char reply[REPLY_SIZE];
-
-static void start(const struct net_limits *limits)
-{
-	fixture_start(&fixture, limits, 2);
-}
-
-static void stop(void)
-{
-	fixture_stop(&fixture, 2 * SECOND);
-}
-
-/* Sends `text` on a new connection and reads one answer. */
-static unsigned ask(const char *text)
-{
-	int fd = socket_dial(fixture.port);
-
-	cr_assert(socket_send_text(fd, text));
-	unsigned status = socket_read_reply(fd, reply, sizeof(reply), 5 * SECOND);
-	(void)close(fd);
-	return status;
-}
-
-static const char *body_of(const char *text)
-{
-	const char *body = strstr(text, "\r\n\r\n");
-
-	return body ? body + 4 : "";
-}
 
 /* ---- answers ---- */
 

@@ -19,6 +19,19 @@ uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+int socket_listen(uint16_t *port_ret)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 1) ||
+		getsockname(fd, (struct sockaddr *)&address, &len))
+		abort();
+	*port_ret = ntohs(address.sin_port);
+	return fd;
+}
+
 int socket_dial(uint16_t port)
 {
 	struct sockaddr_in address = {

@@ -11,6 +11,8 @@
 
 /** A connected loopback socket; aborts the test when that fails. */
 int socket_dial(uint16_t port);
+/** A socket that listens on a free loopback port; aborts the test when that fails. */
+int socket_listen(uint16_t *port_ret);
 /** Sends all; false when the peer does not take it. */
 bool socket_send(int fd, const void *bytes, size_t len);
 bool socket_send_text(int fd, const char *text);
