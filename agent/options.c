@@ -41,6 +41,14 @@ static const struct config_key keys[] = {
 	{"spool", NULL, CONFIG_TEXT, AT(spool), 0, 0, NULL, "DIR for samples while the collector is away; default: none"},
 	{"spool.max", "spool-max", CONFIG_SIZE, AT(spool_bytes), 1 << 20, UINT64_C(1) << 40, "256M", "SIZE of it; past it the oldest are lost and counted"},
 
+	{"upload_symbols", "upload-symbols", CONFIG_BOOL, AT(upload), 0, 0, "false",
+		"send the server the binaries whose symbols it asks for, and their debug files"},
+	{"upload.url", "upload-url", CONFIG_TEXT, AT(upload_url), 0, 0, "http://127.0.0.1:4318", "URL of cairnd's HTTP interface"},
+	{"upload.rate", "upload-rate", CONFIG_SIZE, AT(upload_rate), 1024, UINT32_MAX, "1M", "SIZE a second at most"},
+	{"upload.exclude", "upload-exclude", CONFIG_TEXT, AT(upload_exclude), 0, 0, NULL,
+		"PATTERNS with commas of paths or base names that are never sent; * and ? as in the shell"},
+	{"upload.program", "upload-program", CONFIG_TEXT, AT(upload_program), 0, 0, NULL, "FILE upload-symbols; default: beside cairn-agent"},
+
 	{"off_cpu_threshold", "off-cpu-threshold", CONFIG_TEXT, AT(off_cpu_text), 0, 0, "0",
 		"P of threads that leave a CPU are sampled, 0 to 1, with the time that they did not run"},
 	{"uprobe", NULL, CONFIG_TEXT, AT(probes_text), 0, 0, NULL,

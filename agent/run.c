@@ -11,6 +11,7 @@
 #include "agent/otlp.h"
 #include "agent/resume.h"
 #include "agent/self.h"
+#include "agent/uploader.h"
 #include "agent/watch.h"
 #include "base/log.h"
 
@@ -40,6 +41,7 @@ struct agent {
 	struct collect *collect;
 	struct otlp *otlp;	 /* of this window */
 	struct things *things;	 /* with the reporter */
+	struct uploader *uploader; /* with the reporter and --upload-symbols */
 	uint64_t now_ms;	 /* CLOCK_MONOTONIC, of this turn */
 	uint64_t unix_offset_ns; /* CLOCK_REALTIME less CLOCK_MONOTONIC */
 	uint64_t window_ms, status_ms, chance_ms; /* when they are due; window: when it began, unix time */
@@ -212,6 +214,15 @@ static void count_all(const struct agent *agent, uint64_t counters[SAMPLE_COUNTE
 		counters[i] += resumed.ends[i] - resumed.before[i];
 }
 
+static void log_uploads(const struct uploader *uploader)
+{
+	struct uploader_counters counters;
+
+	uploader_counters(uploader, &counters);
+	log_info("uploads", "asked=%" PRIu64 " sent=%" PRIu64 " failed=%" PRIu64 " excluded=%" PRIu64 " not_found=%" PRIu64 " dropped=%" PRIu64,
+		counters.asked, counters.sent, counters.failed, counters.excluded, counters.not_found, counters.dropped);
+}
+
 /** One line with what was sampled, one with every counter that is not 0, one with what the tables hold, one of the collector. */
 static void log_counters(const struct agent *agent)
 {
@@ -241,6 +252,8 @@ static void log_counters(const struct agent *agent)
 				  " debug_files=%" PRIu64 " infos_dropped=%" PRIu64 " build_ms=%" PRIu64 " build_peak_mb=%" PRIu64,
 		exes->refused, exes->crashed, exes->late, exes->full, exes->evicted, exes->debug_files, exes->infos_dropped,
 		exes->build_ns / 1000000, exes->build_peak_bytes >> 20);
+	if (agent->uploader)
+		log_uploads(agent->uploader);
 	if (!agent->reporter)
 		return;
 	reporter_counters(agent->reporter, &reporter);
@@ -442,6 +455,8 @@ static struct err *loop(struct agent *agent)
 		TRY(tick_status(agent));
 		if (agent->reporter)
 			TRY(reporter_turn(agent->reporter, agent->now_ms));
+		if (agent->uploader)
+			uploader_work(agent->uploader, agent->now_ms);
 	}
 	return NULL;
 }
@@ -479,6 +494,26 @@ static struct err *work(struct agent *agent)
 
 /* -------------------------------------------------------------------------------------- start */
 
+static void on_want(void *context, const struct server_want *want)
+{
+	const struct agent *agent = context;
+	struct fileid file_id;
+
+	if (want->file_id.len != sizeof(file_id.bytes))
+		return;
+	memcpy(file_id.bytes, want->file_id.bytes, sizeof(file_id.bytes));
+	err_free(uploader_want(agent->uploader, &file_id, things_user_of(agent->things, &file_id)));
+}
+
+static struct err *create_uploader(struct agent *agent)
+{
+	const struct options *o = agent->options;
+	const struct uploader_options options = {
+		.url = o->upload_url, .exclude = o->upload_exclude, .program = o->upload_program, .bytes_per_second = o->upload_rate};
+
+	return o->upload ? uploader_create(&options, &agent->uploader) : NULL;
+}
+
 static struct err *create_reporter(struct agent *agent)
 {
 	const struct options *o = agent->options;
@@ -490,8 +525,11 @@ static struct err *create_reporter(struct agent *agent)
 		.client = {.user_agent = "cairn-agent/" CAIRN_VERSION, .gzip_level = 1, .tls = o->tls ? &o->client_tls : NULL},
 		.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
 		.period_ns = 1000000000 / o->hz,
-		.label_count = o->label_count};
+		.label_count = o->label_count,
+		.want_symbols = o->upload ? on_want : NULL,
+		.context = agent};
 
+	TRY(create_uploader(agent));
 	memcpy(options.labels, o->label_items, sizeof(options.labels));
 	TRY(renew_things(agent));
 	return reporter_create(&options, &agent->reporter);
@@ -522,6 +560,7 @@ static struct err *start(struct agent *agent)
 
 static void finish(struct agent *agent)
 {
+	uploader_destroy(agent->uploader);
 	reporter_destroy(agent->reporter);
 	things_release(agent->things);
 	otlp_destroy(agent->otlp);

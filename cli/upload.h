@@ -111,6 +111,8 @@ uint64_t upload_bundle_bytes(const uint64_t *sizes, size_t count);
 struct upload_options {
 	const char *url;
 	bool force, wait;
+	const char *name; /* of the only executable, for people; NULL: its base name */
+	uint64_t bytes_per_second; /* of each job; 0: no limit */
 	uint32_t jobs;
 };
 

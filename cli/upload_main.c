@@ -29,6 +29,8 @@ static const struct cli_command upload_command = {
 		"  --force        send what the server has, too\n"
 		"  --wait         wait until the server has made symbols of everything; fail if it could not\n"
 		"  -j, --jobs N   files at once (default: 4)\n"
+		"  --rate N       bytes a second of each of them (default: no limit)\n"
+		"  --name NAME    what PATH, one executable, is called on the server (default: its base name)\n"
 		"  -v, --verbose  list every warning and every file passed over\n"
 		"  --version, --help\n",
 };
@@ -95,12 +97,22 @@ static struct err *upload(const struct flags *flags, char *const *paths, size_t 
 	return NULL;
 }
 
+static bool parse_rate(const char *text, uint64_t *ret)
+{
+	uint32_t rate;
+
+	if (!cli_parse_count(text, UINT32_MAX, &rate))
+		return false;
+	*ret = rate;
+	return true;
+}
+
 /* CLI_OK with *go_on_ret true when there is something to do. */
 static int parse_options(struct flags *flags, int argc, char **argv, bool *go_on_ret)
 {
 	static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {"url", required_argument, NULL, 'u'},
 		{"debug", required_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'}, {"force", no_argument, NULL, 'f'},
-		{"wait", no_argument, NULL, 'w'}, {"jobs", required_argument, NULL, 'j'}, {"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
+		{"wait", no_argument, NULL, 'w'}, {"jobs", required_argument, NULL, 'j'}, {"verbose", no_argument, NULL, 'v'}, {"rate", required_argument, NULL, 'r'}, {"name", required_argument, NULL, 'N'}, {"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0}};
 
 	*go_on_ret = false;
@@ -119,6 +131,12 @@ static int parse_options(struct flags *flags, int argc, char **argv, bool *go_on
 			flags->options.wait = true;
 		else if (option == 'v')
 			flags->verbose = true;
+		else if (option == 'N')
+			flags->options.name = optarg;
+		else if (option == 'r' && !parse_rate(optarg, &flags->options.bytes_per_second))
+			return cli_usage(&upload_command, "--rate takes a number of bytes");
+		else if (option == 'r')
+			continue;
 		else if (option == 'V')
 			return printf("upload-symbols %s\n", CAIRN_VERSION) < 0 ? CLI_FAILED : CLI_OK;
 		else if (option != 'j')

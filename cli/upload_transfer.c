@@ -96,7 +96,7 @@ static struct err *write_begin(const struct transfer *t, struct buf *ret)
 	json_key(&json, "role");
 	json_text(&json, upload_role_name(file->role));
 	json_key(&json, "name");
-	name_of(file->path, name);
+	name_of(t->options->name && file->role == UPLOAD_EXECUTABLE ? t->options->name : file->path, name);
 	json_text(&json, name);
 	json_key(&json, "size");
 	json_u64(&json, file->size);
@@ -176,14 +176,26 @@ static struct err *begin(struct transfer *t, enum next *ret)
 	return NULL;
 }
 
+static void pause_ms(uint64_t ms)
+{
+	struct timespec time = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+
+	while (nanosleep(&time, &time) != 0 && errno == EINTR)
+		;
+}
+
 static struct err *send_chunk(struct transfer *t, enum next *ret)
 {
 	CLEANUP(server_reply_deinit) struct server_reply reply = {0};
-	uint64_t left = t->file->size - t->offset;
+	uint64_t left = t->file->size - t->offset, rate = t->options->bytes_per_second;
 	char path[PATH_BYTES];
 
 	(void)snprintf(path, sizeof(path), "/v1/uploads/%s?offset=%" PRIu64, t->upload_id, t->offset);
-	TRY(server_put_bytes(t->server, path, t->fd, t->offset, left < t->chunk_max ? left : t->chunk_max, &reply));
+	left = left < t->chunk_max ? left : t->chunk_max;
+	left = rate && rate < left ? rate : left;
+	TRY(server_put_bytes(t->server, path, t->fd, t->offset, left, &reply));
+	if (rate)
+		pause_ms(left * 1000 / rate);
 	t->retry_after_s = reply.retry_after_s;
 	/* 404: the session was given up or has expired. 409: the server is somewhere else in the file, and says where. */
 	*ret = reply.status == 404 ? NEXT_BEGIN : NEXT_CHUNK;
@@ -218,14 +230,6 @@ static struct err *finish(struct transfer *t, enum next *ret)
 	(void)take_id(&reply, "job_id", t->job_id);
 	*ret = NEXT_DONE;
 	return NULL;
-}
-
-static void pause_ms(uint64_t ms)
-{
-	struct timespec time = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-
-	while (nanosleep(&time, &time) != 0 && errno == EINTR)
-		;
 }
 
 /* NULL when it is worth another try, after a pause; else @p e. */

@@ -212,6 +212,34 @@ def check_names(folder, http, grpc, daemon, full, stripped):
     return ok, daemon
 
 
+def check_upload(folder, http, grpc):
+    """The server asks for symbols, and the agent sends them: names without anybody's doing. What is excluded stays here."""
+    asked = os.path.join(folder, "asked-for")
+    secret = os.path.join(folder, "secret-one")
+    for name, path in (("-DASKED", asked), ("-DSECRET", secret)):
+        live.build(folder, os.path.basename(path), "gcc", "-g", "-O1", name, f"-Wl,--build-id=0x{os.urandom(8).hex()}")
+    programs = [subprocess.Popen([path, "plt", "spin"]) for path in (asked, secret)]
+    pids = ",".join(str(program.pid) for program in programs)
+    agent = Agent("--collector", f"127.0.0.1:{grpc}", "--samples-per-second", "100", "--report-interval", "300ms", "--pid", pids, "--upload-symbols",
+                  "--upload-url", f"http://127.0.0.1:{http}", "--upload-exclude", "/nowhere/*,secret-*")
+    try:
+        agent.wait_line(" start ")
+        ok = live.check(wait_for(lambda: any("main;plt" in stack for stack, _ in folded(http, filter=f"process.pid={programs[0].pid}"))),
+                        "a file that the server asked for was sent: its samples have names")
+        code, events = agent.end(signal.SIGTERM)
+        uploads = events["uploads"]
+        ok &= live.check(code == 0 and int(uploads["sent"]) > 0 and int(uploads["excluded"]) == 1, f"uploads: {uploads}")
+        files = [file["name"] for file in json.loads(get(http, "/v1/files"))["files"] if file.get("entries") or file.get("status") == "ok"]
+        bare = folded(http, filter=f"process.pid={programs[1].pid}")
+        ok &= live.check(not any("main;plt" in stack for stack, _ in bare), f"the excluded one has no names ({len(bare)} stacks; {len(files)} files)")
+        return ok
+    finally:
+        for program in programs:
+            stop(program)
+        if agent.process.poll() is None:
+            agent.process.kill()
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         full = live.build(folder, "stacks-full", "gcc", "-g", "-O2", "-fomit-frame-pointer", "-fno-inline", "-fno-optimize-sibling-calls", "-Wl,--build-id")
@@ -228,6 +256,7 @@ def main():
             ok &= check_overflow(folder, stripped)
             ok &= check_record(folder, http, grpc)
             ok &= check_filters(folder, http, grpc, stripped)
+            ok &= check_upload(folder, http, grpc)
             good, daemon = check_names(folder, http, grpc, daemon, full, stripped)
             ok &= good
         finally:
