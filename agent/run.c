@@ -9,6 +9,7 @@
 #include "agent/collect.h"
 #include "agent/kernel.h"
 #include "agent/otlp.h"
+#include "agent/privilege.h"
 #include "agent/resume.h"
 #include "agent/self.h"
 #include "agent/uploader.h"
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024 };
 
@@ -535,6 +537,15 @@ static struct err *create_reporter(struct agent *agent)
 	return reporter_create(&options, &agent->reporter);
 }
 
+static void log_lacks(void)
+{
+	for (unsigned i = 0; i < PRIVILEGE_LACKS_MAX; i++) {
+		const char *lack = privilege_lack(privilege_effective(), geteuid() == 0, i);
+		if (lack)
+			log_warn("privilege", "missing=\"%s\"", lack);
+	}
+}
+
 static struct err *start(struct agent *agent)
 {
 	const struct sampler_options sampling = options_sampler(agent->options);
@@ -545,6 +556,7 @@ static struct err *start(struct agent *agent)
 	TRY(watch_create(agent->tables, &agent->watch));
 	TRY(processes_create("/proc", &agent->processes));
 	TRY(kernel_create("/proc/kallsyms", &agent->kernel));
+	log_lacks();
 	if (kernel_symbol_count(agent->kernel) == 0)
 		log_warn("kernel-names", "none=\"/proc/kallsyms shows no addresses: CAP_SYSLOG is missing, or kernel.kptr_restrict is 2\"");
 	switch (agent->options->protocol) {
