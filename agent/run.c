@@ -280,6 +280,7 @@ static size_t gather_losses(const struct reporter_counters *reporter, const uint
 	size_t count = 0;
 
 	add_loss(losses, &count, "ring_full", counters[SAMPLE_COUNT_RING_FULL]);
+	add_loss(losses, &count, "probe_busy", counters[SAMPLE_COUNT_BUSY]);
 	add_loss(losses, &count, "queue_full", reporter->dropped_queue);
 	add_loss(losses, &count, "spool_full", reporter->dropped_spool);
 	add_loss(losses, &count, "refused", reporter->refused);
