@@ -329,10 +329,9 @@ static struct err *build(const struct unwind_elf *elf, const struct unwind_elf *
 
 	TRY(add_start(elf, b));
 	TRY(add_plts(elf, b));
+	TRY(parse_section(&elf->debug_frame, true, b, counts)); /* of some objects only, in a static program of musl's */
 	TRY(parse_section(&elf->eh_frame, false, b, counts));
 	TRY(add_go(elf, b, counts));
-	if (counts->fdes < UNWIND_DEBUG_FRAME_FDES)
-		TRY(parse_section(&elf->debug_frame, true, b, counts));
 	if (debug && counts->fdes < UNWIND_DEBUG_FRAME_FDES)
 		TRY(parse_section(&debug->debug_frame, true, b, counts));
 	if (counts->fdes == 0) /* a PLT alone is not worth a table */

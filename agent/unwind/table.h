@@ -20,7 +20,7 @@ enum {
 	UNWIND_TABLE_ROWS_MAX = 8 << 20, /* of one executable; more is ERR_LIMIT */
 	UNWIND_TABLE_PAGES_MAX = 1 << 16, /* 4 GiB of ELF addresses */
 	UNWIND_PADDING_MAX = 15,	 /* bytes between functions that are taken as padding: never executed */
-	UNWIND_DEBUG_FRAME_FDES = 8,	 /* with fewer FDEs in .eh_frame (the C start-up files), .debug_frame is asked too */
+	UNWIND_DEBUG_FRAME_FDES = 8,	 /* with fewer FDEs (the C start-up files), a debug file is asked too */
 };
 
 /* All different infos. Numbers never change and are never given back. */
@@ -45,8 +45,8 @@ struct unwind_table {
 };
 
 /**
- * The table of an executable: .eh_frame, .gopclntab, and when these say nothing (UNWIND_DEBUG_FRAME_FDES) .debug_frame. No call
- * frame information at all is no error: delta_count is 0.
+ * The table of an executable: .eh_frame, .gopclntab, .debug_frame; of its debug file when these hardly say anything
+ * (UNWIND_DEBUG_FRAME_FDES). No call frame information at all is no error: delta_count is 0.
  * @param debug  its separate debug file, or NULL
  * @return NULL; ERR_FORMAT: the entry chain is damaged; ERR_LIMIT; ERR_NOMEM. One thread at a time (for @p infos). O(rows log rows).
  */

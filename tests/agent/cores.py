@@ -6,6 +6,7 @@ A program is built in several ways and dumps core at the bottom of a stack. The 
 core_pattern pipes dumps away, the test is skipped with that reason.
 """
 
+import bisect
 import os
 import re
 import resource
@@ -15,7 +16,7 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CASES = ["leaf", "deep", "aligned", "plt", "signal", "fault", "threads"]
+CASES = ["leaf", "cold", "deep", "aligned", "plt", "signal", "fault", "threads"]
 C_BUILDS = {
     "O2": ["gcc", "-O2", "-fomit-frame-pointer"],
     "O0-fp": ["gcc", "-O0", "-fno-omit-frame-pointer"],
@@ -26,6 +27,13 @@ C_BUILDS = {
     "no-pie": ["gcc", "-O2", "-fomit-frame-pointer", "-no-pie"],
     "debug-frame": ["gcc", "-O2", "-g", "-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"],
 }
+
+
+# musl's own code has no call frame information: what is compared is the program's, up to main, which musl called.
+MUSL_BUILDS = {"musl-static": ["-static"], "musl": []}
+MUSL_CASES = {"leaf": 3, "cold": 4, "deep": 502, "aligned": 4}
+# Go: nobody but gdb unwinds it through signals.
+GO_BUILDS = {"go": {"CGO_ENABLED": "0"}, "go-pie": {"CGO_ENABLED": "0", "GOFLAGS": "-buildmode=pie"}, "go-cgo": {"CGO_ENABLED": "1"}}
 
 
 def skip(reason):
@@ -46,7 +54,7 @@ def dump(folder, command):
     return os.path.join(folder, cores[0]) if cores else None
 
 
-DUMPS = 3
+DUMPS = 5
 
 
 def eu_stack(core, executable):
@@ -97,6 +105,77 @@ def compare(what, program, core, executable):
     return None if bad and bad == short else bad == 0, sum(len(frames) for frames in theirs.values())
 
 
+def compare_prefix(what, program, core, executable, least):
+    """(equal, frames) of the first thread's innermost frames, as far as both go, and at least @least of them."""
+    theirs, (mine, _) = eu_stack(core, executable), ours(program, core)
+    tid = next(iter(theirs), 0)
+    expected = [address - 1 if is_return else address for address, is_return in theirs.get(tid, [])][:least]
+    equal = len(expected) == least and mine.get(tid, [])[:least] == expected
+    if not equal:
+        print(f"{what}: {[hex(a) for a in mine.get(tid, [])[:least]][:6]}, eu-stack {[hex(a) for a in expected][:6]}")
+    return equal, len(expected)
+
+
+def gdb_functions(core, executable):
+    """{tid: [function, innermost first]} without inlined ones; None where a signal came."""
+    run = subprocess.run(["gdb", "-batch", "-nx", "-ex", "set backtrace past-main on", "-ex", "set backtrace limit 1000", "-ex", "thread apply all bt", executable, core],
+                         capture_output=True, text=True, check=False)
+    threads, frames = {}, None
+    for line in run.stdout.splitlines():
+        thread = re.match(r"Thread \d+ \((?:LWP |.*LWP )(\d+)\)", line)
+        if thread:
+            frames = threads.setdefault(int(thread.group(1)), [])
+        frame = re.match(r"#\d+\s+(?:0x[0-9a-f]+ in )?(\S+)", line)
+        if frame and frames is not None:
+            frames.append("<signal>" if frame.group(1) == "<signal" else frame.group(1))
+    return threads
+
+
+def go_bias(core, executable):
+    """Where a position-independent program was loaded."""
+    if "DYN" not in subprocess.run(["readelf", "-h", executable], capture_output=True, text=True, check=True).stdout:
+        return 0
+    text = subprocess.run(["eu-readelf", "-n", core], capture_output=True, text=True, check=True).stdout
+    linked = min(int(vaddr, 16) for vaddr in re.findall(r"LOAD\s+0x[0-9a-f]+ 0x([0-9a-f]+)", subprocess.run(
+        ["readelf", "-lW", executable], capture_output=True, text=True, check=True).stdout))
+    return -linked + min(int(low, 16) for low, path in re.findall(r"([0-9a-f]+)-[0-9a-f]+ [0-9a-f]+ \d+ +(\S+)", text) if path == executable)
+
+
+def nm(executable):
+    text = subprocess.run(["nm", "-n", executable], capture_output=True, text=True, check=True).stdout
+    return [(int(row[0], 16), row[2]) for row in (line.split(None, 2) for line in text.splitlines()) if len(row) == 3 and row[1] in "tT"]
+
+
+def compare_go(what, program, core, executable, bias):
+    """(equal, frames): functions of the thread that fell, against gdb's, from the first signal frame to main or goexit."""
+    theirs, (mine, ends) = gdb_functions(core, executable), ours(program, core)
+    table = nm(executable)
+
+    def name(address):
+        at = bisect.bisect_right(table, (address - bias, "\x7f")) - 1
+        return re.sub(r"\.abi0$", "", table[at][1]) if at >= 0 and address - bias < table[-1][0] else None
+    good, frames = True, 0
+    for tid, stack in mine.items():
+        names = [name(address) for address in stack]
+        expected = [re.sub(r"\.abi0$", "", f) for f in theirs.get(tid, [])]
+        # gdb lists inlined functions too, goes on past a stack's first function, and does not go back to the goroutine from where
+        # C begins: ours must be found in its order until there.
+        rest = iter(expected)
+        known = [n for n in names if n and not n.startswith("runtime.sigreturn")]
+        if "runtime.asmcgocall" in expected:
+            known = known[:known.index("runtime.asmcgocall")]
+        found = all(any(n == other for other in rest) for n in known)
+        frames += len(names)
+        if not found or ends[tid] != "complete":
+            good = False
+            print(f"{what}: thread {tid} ends {ends[tid]}: {known[:8]} .. {known[-4:]}; gdb {expected[:8]} .. {expected[-4:]}")
+    deepest = max(([name(address) for address in stack] for stack in mine.values()), key=len, default=[])
+    if deepest.count("main.recurse") != 51 or deepest[-1] != "runtime.goexit":
+        good = False
+        print(f"{what}: {deepest.count('main.recurse')} frames of main.recurse, the last is {deepest[-1:]}")
+    return good, frames
+
+
 def main():
     program = os.path.join(os.environ["CAIRN_BINARY_DIR"], "tests/agent/core-stack")
     with open("/proc/sys/kernel/core_pattern", encoding="ascii") as file:
@@ -129,6 +208,24 @@ def main():
             executable = os.path.join(folder, f"throw-{name}")
             subprocess.run(["g++"] + options + ["-o", executable, os.path.join(HERE, "programs/throw.cc"), "-lpthread"], check=True)
             results.append(try_case(f"c++ {name}", executable, []))
+        if shutil.which("musl-gcc"):
+            for name, options in MUSL_BUILDS.items():
+                executable = os.path.join(folder, f"stacks-{name}")
+                subprocess.run(["musl-gcc", "-O2", "-DTRAP", "-fomit-frame-pointer"] + options + ["-o", executable, os.path.join(HERE, "programs/stacks.c")],
+                               check=True)
+                results += [compare_prefix(f"{name} {case}", program, dump(folder, [executable, case]), executable, least) for case, least in MUSL_CASES.items()]
+        if shutil.which("go") and shutil.which("gdb"):
+            for name, settings in GO_BUILDS.items():
+                executable = os.path.join(folder, name)
+                environment = {**os.environ, "GO111MODULE": "off", "GOCACHE": os.path.join(folder, "gocache"), "GOFLAGS": "", **settings}
+                source = "cgo.go" if name == "go-cgo" else "recurse.go"
+                build = subprocess.run(["go", "build", "-o", executable, os.path.join(HERE, "programs", source)], env=environment, check=False)
+                if build.returncode:
+                    print(f"{name}: not built here")
+                    continue
+                os.environ["GOTRACEBACK"] = "crash"
+                core = dump(folder, [executable, "abort"])
+                results.append(compare_go(name, program, core, executable, go_bias(core, executable)))
         if shutil.which("rustc"):
             executable = os.path.join(folder, "recurse")
             subprocess.run(["rustc", "-C", "opt-level=2", "-o", executable, os.path.join(HERE, "programs/recurse.rs")], check=True)

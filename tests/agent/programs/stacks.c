@@ -19,7 +19,11 @@ static __attribute__((noinline)) void bottom(void)
 {
 	while (spin)
 		sink++;
+#ifdef TRAP /* a C library without call frame information is left out */
+	__builtin_trap();
+#else
 	raise(SIGABRT);
+#endif
 	sink++;
 }
 
@@ -113,6 +117,26 @@ static int threads(int n)
 	return sink;
 }
 
+static __attribute__((noinline, cold)) void never(int n)
+{
+	sink += n;
+	bottom();
+}
+
+/* The call is in the part that the compiler moves away: cold_case.cold. */
+static __attribute__((noinline)) int cold_case(int n)
+{
+	int items[8] = {0};
+
+	for (int i = 0; i < 8; i++)
+		items[i] = n * sink + i;
+	if (__builtin_expect(items[3] != n, 1)) {
+		never(items[n & 7]);
+		sink = items[2];
+	}
+	return items[n & 7] + sink;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -132,6 +156,8 @@ int main(int argc, char **argv)
 		return in_signal(2);
 	if (strcmp(name, "threads") == 0)
 		return threads(5);
-	fprintf(stderr, "usage: stacks leaf|deep|aligned|plt|signal|fault|threads [spin [DEPTH]]\n");
+	if (strcmp(name, "cold") == 0)
+		return cold_case(argc);
+	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads [spin [DEPTH]]\n");
 	return 2;
 }
