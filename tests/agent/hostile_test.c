@@ -116,7 +116,7 @@ static void write_elf(const char *path, const void *eh_frame, uint64_t len, uint
 		.e_shoff = 256, .e_shentsize = sizeof(Elf64_Shdr), .e_shnum = 3, .e_shstrndx = 2};
 	Elf64_Phdr load = {.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = 0x400000, .p_filesz = PAGE, .p_memsz = PAGE};
 	Elf64_Shdr sections[3] = {{0}, {.sh_name = 1, .sh_type = SHT_PROGBITS, .sh_addr = 0x401000, .sh_offset = PAGE, .sh_size = section_len},
-		{.sh_name = 1, .sh_type = SHT_STRTAB, .sh_offset = 512, .sh_size = 11}};
+		{.sh_type = SHT_STRTAB, .sh_offset = 512, .sh_size = 11}};
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0755);
 	cr_assert_geq(fd, 0);
 	cr_assert_eq(pwrite(fd, &header, sizeof(header), 0), (ssize_t)sizeof(header));
