@@ -47,7 +47,8 @@ static struct err *gather(void *context, const struct build_split_name *name)
 	struct build_image image;
 
 	gathering->wanted++;
-	if (!split_search_find(&gathering->search, name, &image))
+	TRY(split_search_find(&gathering->search, name, &image));
+	if (!image.bytes)
 		return NULL;
 	/* One file can hold several units; those stand together. */
 	if (gathering->found > 0 && strcmp(gathering->paths[gathering->found - 1], image.name) == 0) {

@@ -50,10 +50,10 @@ struct build_options {
 	 * symbol's name only, and inlined ones none. */
 	struct build_image supplement;
 	/* Split DWARF: .dwo files, or a .dwp, in any order. What a skeleton unit has no other half for among them is asked for, by the
-	 * calling thread: true with an image that stays until the build is over, false: there is none. NULL: nothing is asked. */
+	 * calling thread: an image that stays until the build is over, or none (bytes NULL). An error ends the build. NULL: nothing is asked. */
 	const struct build_image *splits;
 	size_t split_count;
-	bool (*find_split)(void *context, const struct build_split_name *wanted, struct build_image *ret);
+	struct err *(*find_split)(void *context, const struct build_split_name *wanted, struct build_image *ret);
 	void *find_split_context;
 	unsigned threads;	   /* 0 or 1: the calling thread only; more are started for the call. At most BUILD_THREADS_MAX */
 	/* Bytes that the build may hold beyond the images: inflated sections and its own arrays, the table not counted. 0: no

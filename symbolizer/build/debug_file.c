@@ -414,39 +414,45 @@ static struct err *open_split(struct split_search *search, const char *path)
 	return NULL;
 }
 
-static bool try_split(struct split_search *search, const char *path, struct build_image *ret)
+/* What cannot be opened is as good as not there. */
+static struct err *try_split(struct split_search *search, const char *path, struct build_image *ret)
 {
 	const struct elf_mapping *mapping = find_open(search, path);
 
 	if (!mapping) {
-		CLEANUP(err_freep) struct err *e = open_split(search, path);
+		struct err *e = open_split(search, path);
+		if (e && err_code(e) == ERR_NOMEM)
+			return e;
+		err_free(e);
 		if (e)
-			return false;
+			return NULL;
 		mapping = &search->found[search->count - 1];
 	}
 	*ret = (struct build_image){.bytes = mapping->bytes, .len = mapping->len, .name = mapping->path};
-	return true;
+	return NULL;
 }
 
-bool split_search_find(void *context, const struct build_split_name *wanted, struct build_image *ret)
+struct err *split_search_find(void *context, const struct build_split_name *wanted, struct build_image *ret)
 {
 	struct split_search *search = context;
 	const char *slash = strrchr(wanted->name, '/');
 	const char *base = slash ? slash + 1 : wanted->name;
-	char folder[PATH_MAX], path[PATH_MAX];
-	bool is_absolute = wanted->name[0] == '/';
-	int length = snprintf(path, sizeof(path), "%s%s%s", is_absolute ? "" : wanted->comp_dir, is_absolute ? "" : "/", wanted->name);
+	char folder[PATH_MAX], paths[3][PATH_MAX + 2];
+	bool is_absolute = wanted->name[0] == '/', has_folder = absolute_path(search->binary->path, folder) != NULL;
+	int lengths[3] = {0};
 
-	if ((size_t)length < sizeof(path) && try_split(search, path, ret))
-		return true;
-	if (!absolute_path(search->binary->path, folder))
-		return false;
-	cut_to_dir(folder);
-	length = snprintf(path, sizeof(path), "%s/%s", folder, wanted->name);
-	if (!is_absolute && (size_t)length < sizeof(path) && try_split(search, path, ret))
-		return true;
-	length = snprintf(path, sizeof(path), "%s/%s", folder, base);
-	return (is_absolute || slash) && (size_t)length < sizeof(path) && try_split(search, path, ret);
+	if (has_folder)
+		cut_to_dir(folder);
+	lengths[0] = snprintf(paths[0], PATH_MAX, "%s%s%s", is_absolute ? "" : wanted->comp_dir, is_absolute ? "" : "/", wanted->name);
+	if (has_folder && !is_absolute)
+		lengths[1] = snprintf(paths[1], PATH_MAX, "%s/%s", folder, wanted->name);
+	if (has_folder && slash)
+		lengths[2] = snprintf(paths[2], PATH_MAX, "%s/%s", folder, base);
+	*ret = (struct build_image){.bytes = NULL};
+	for (size_t i = 0; i < ARRAY_SIZE(lengths) && !ret->bytes; i++)
+		if (lengths[i] > 0 && lengths[i] < PATH_MAX)
+			TRY(try_split(search, paths[i], ret));
+	return NULL;
 }
 
 void split_search_deinit(struct split_search *search)

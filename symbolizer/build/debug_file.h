@@ -89,8 +89,9 @@ struct split_search {
 /**
  * build_options.find_split, with a struct split_search as its context. Where the compiler put it; then the same name from the binary's
  * folder; then its last part there. One that is no ELF file is passed over. Whether its units are the right ones is for the build to see.
+ * @return NULL; ERR_NOMEM.
  */
-bool split_search_find(void *context, const struct build_split_name *wanted, struct build_image *ret);
+struct err *split_search_find(void *context, const struct build_split_name *wanted, struct build_image *ret) MUST_USE;
 void split_search_deinit(struct split_search *search);
 
 #endif

@@ -187,8 +187,10 @@ static struct err *find_files(struct opening *opening)
 		const struct dw_unit *unit = &dw->units.items[i];
 		struct build_image image = {0};
 		const struct build_split_name name = {.comp_dir = unit->comp_dir, .name = unit->dwo_name, .dwo_id = unit->dwo_id};
-		if (!is_skeleton(unit) || hmap_get(&opening->set->ids, unit->dwo_id, &known) ||
-			!options->find_split(options->find_split_context, &name, &image))
+		if (!is_skeleton(unit) || hmap_get(&opening->set->ids, unit->dwo_id, &known))
+			continue;
+		TRY(options->find_split(options->find_split_context, &name, &image));
+		if (!image.bytes)
 			continue;
 		size_t before = opening->set->files.count;
 		TRY(add_file(opening->set, dw->account, &image));
