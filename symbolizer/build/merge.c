@@ -242,18 +242,32 @@ static bool is_mangled(const char *name, size_t len)
 	return len > 2 && name[0] == '_' && (name[1] == 'Z' || name[1] == 'R');
 }
 
+/* A name that the compiler made of another one: "f.lto_priv.0", "f.constprop.1". Not of a piece of the same function: "f.cold", "f.__part.1". */
+static bool is_clone(const struct symbol *symbol, const char *name, size_t len)
+{
+	static const char *const pieces[] = {".cold", ".__part."};
+
+	if (symbol->name_len <= len || symbol->name[len] != '.' || memcmp(symbol->name, name, len) != 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
+		if (memmem(symbol->name + len, symbol->name_len - len, pieces[i], strlen(pieces[i])))
+			return false;
+	return true;
+}
+
 /*
- * The linkage name of a function for which DWARF has none or only DW_AT_name: gcc leaves DW_AT_linkage_name out of what has
- * internal linkage (static functions, lambdas, templates over them), but their symbols have it. NULL: DWARF's name
- * stands, because a symbol has it too (C), or no symbol is mangled.
+ * The symbol whose name a function has, where DWARF does not say it; NULL: DWARF's name stands, because a symbol has it too, or none is better.
+ *     DWARF has no name           the preferred symbol
+ *     DWARF has DW_AT_name only   a mangled symbol: gcc leaves DW_AT_linkage_name out of what has internal linkage (static functions,
+ *                                 lambdas, templates over them), but their symbols have it
+ *     the code is a clone         the clone's symbol: link-time optimization renames (.lto_priv), and copies for constant arguments
  */
 static const struct symbol *linkage_symbol(struct merge *m, uint64_t vaddr, const char *name)
 {
 	const size_t len = strlen(name);
-	const struct symbol *found = NULL;
+	const bool mangled = is_mangled(name, len);
+	const struct symbol *found = NULL, *clone = NULL;
 
-	if (is_mangled(name, len))
-		return NULL;
 	if (len == 0)
 		return symbol_at(m, vaddr);
 	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
@@ -264,11 +278,13 @@ static const struct symbol *linkage_symbol(struct merge *m, uint64_t vaddr, cons
 			const struct symbol *symbol = &symbols->items[i];
 			if (symbol->name_len == len && memcmp(symbol->name, name, len) == 0)
 				return NULL;
-			if (!found && is_mangled(symbol->name, symbol->name_len))
+			if (!clone && is_clone(symbol, name, len))
+				clone = symbol;
+			if (!found && !mangled && is_mangled(symbol->name, symbol->name_len))
 				found = symbol;
 		}
 	}
-	return found;
+	return found ? found : clone;
 }
 
 static struct err *name_concrete(struct merge *m, const struct walk_node *from, struct table_input_node *node)

@@ -285,12 +285,23 @@ static bool must_know(const struct verify *verify)
 	return verify->leaves.count > 0 || verify->symbols.now.count > 0;
 }
 
+static bool is_clone_of(const char *name, const char *original)
+{
+	const size_t len = strlen(original);
+
+	return len > 0 && strncmp(name, original, len) == 0 && name[len] == '.';
+}
+
 static bool right_name(const struct verify *verify, uint64_t vaddr, const struct table_frame *frame, uint32_t node)
 {
 	if (node == REFERENCE_NONE)
 		return frame->function[0] == '\0' ? verify->symbols.now.count == 0 : is_symbol(verify, vaddr, frame->function);
 	const struct reference_function *function =
 		&verify->reference.functions.items[verify->reference.nodes.items[node].function];
+	/* The cold part of a clone has the clone's name, which is a symbol elsewhere. */
+	if (!frame->inlined && (is_clone_of(frame->function, text_of(verify, function->linkage)) ||
+				       is_clone_of(frame->function, text_of(verify, function->name))))
+		return true;
 	return strcmp(frame->function, text_of(verify, function->linkage)) == 0 ||
 		strcmp(frame->function, text_of(verify, function->name)) == 0 ||
 		(!frame->inlined && is_symbol(verify, vaddr, frame->function));

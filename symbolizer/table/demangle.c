@@ -106,7 +106,7 @@ static size_t last_dot(const char *name, size_t len)
 static size_t without_clone_suffixes(const char *name, size_t len)
 {
 	static const char *const numbered[] = {"part", "constprop", "isra", "cold", "lto_priv", "llvm", "localalias", "clone",
-		"specialized", "__uniq", "warm"};
+		"specialized", "__uniq", "warm", "__part"};
 	static const char *const bare[] = {"cold", "localalias", "warm"};
 	for (;;) {
 		size_t dot = last_dot(name, len);

@@ -49,6 +49,7 @@ static const struct {
 	{"foo.part.0.lto_priv.0.cold", "foo", "foo"},
 	{"foo.isra.0.constprop.0.lto_priv.7", "foo", "foo"},
 	{"foo.__uniq.123456789.llvm.42", "foo", "foo"},
+	{"_Z1fi.__part.3", "f(int)", "f"},
 	{"_ZN2ns1fEi.lto_priv.0.cold", "ns::f(int)", "ns::f"},
 	{"_ZN4core3fmt9Formatter9write_str17h0123456789abcdefE.llvm.99", "core::fmt::Formatter::write_str::h0123456789abcdef",
 		"core::fmt::Formatter::write_str"},
