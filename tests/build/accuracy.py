@@ -3,6 +3,8 @@
 """Every address of every fixture: our chains against llvm-symbolizer 19's, as llvm_chains.py judges.
 
     accuracy.py BUILD_CHAINS FIXTURES [NAME...]
+
+bench/compare --matrix prints the same by kind of file, as a table.
 """
 import concurrent.futures
 import os
@@ -51,7 +53,7 @@ def compare(program, folder, name, debug):
     if not len(ours) == len(theirs) == len(bares) == len(listed):
         return name, 0, Counter(), [f"{len(listed)} addresses, {len(ours)} chains of ours, {len(theirs)} of llvm's"]
     symbols = Symbols({path_of_symbols, oracle})
-    problems, kinds = [], Counter()
+    problems, kinds = [], Counter(frames=sum(map(len, ours)))
     for address, mine, llvm, llvm_dwarf in zip(listed, ours, theirs, bares):
         kind = judge(symbols, int(address, 16), mine, llvm, llvm_dwarf)
         if kind:
@@ -61,12 +63,15 @@ def compare(program, folder, name, debug):
     return name, len(listed), kinds, problems
 
 
+def manifest(folder):
+    with open(os.path.join(folder, "manifest")) as file:
+        lines = [line.split() for line in file]
+    return [(f[0], f[1] if len(f) > 1 else None) for f in lines]
+
+
 def main():
     program, folder, wanted = sys.argv[1], sys.argv[2], sys.argv[3:]
-    with open(os.path.join(folder, "manifest")) as manifest:
-        fixtures = [line.split() for line in manifest]
-    fixtures = [(f[0], f[1] if len(f) > 1 else None) for f in fixtures
-                if (not wanted or f[0] in wanted) and ORACLES.get(f[0], f[0])]
+    fixtures = [f for f in manifest(folder) if (not wanted or f[0] in wanted) and ORACLES.get(f[0], f[0])]
     total = bad = 0
     explained = Counter()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -83,4 +88,5 @@ def main():
     sys.exit(1 if bad or total == 0 else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

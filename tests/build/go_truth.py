@@ -44,4 +44,5 @@ def main():
     sys.exit(1 if bad or inlined < 500 else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()
