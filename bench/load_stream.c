@@ -29,6 +29,7 @@ struct sending {
 	struct agent_sender *sender;
 	struct agent_sample *samples;
 	struct agent_segment segment; /* of the executable asked for last */
+	char text[WORKLOAD_NAME_SIZE]; /* likewise of the string */
 	uint64_t status_ns;
 	struct err *failed;
 };
@@ -40,9 +41,14 @@ static uint32_t thread_string(const struct workload *w, uint32_t thread)
 	return STRINGS_OF_PROCESS * w->options.processes + thread;
 }
 
-static uint32_t frame_string(const struct workload *w, uint32_t frame)
+static uint32_t function_string(const struct workload *w, uint32_t function)
 {
-	return thread_string(w, w->thread_count) + frame;
+	return thread_string(w, w->thread_count) + function;
+}
+
+static uint32_t file_string(const struct workload *w, uint32_t function)
+{
+	return function_string(w, w->function_count) + function;
 }
 
 static const char *process_text(const struct workload *w, uint32_t process, uint32_t which)
@@ -55,14 +61,18 @@ static const char *process_text(const struct workload *w, uint32_t process, uint
 
 static void string_of(void *things, uint32_t thing, const char **text_ret, size_t *len_ret)
 {
-	const struct workload *w = ((struct sending *)things)->queue->workload;
+	struct sending *sending = things;
+	const struct workload *w = sending->queue->workload;
 
+	*text_ret = sending->text;
 	if (thing < thread_string(w, 0))
 		*text_ret = process_text(w, thing / STRINGS_OF_PROCESS, thing % STRINGS_OF_PROCESS);
-	else if (thing < frame_string(w, 0))
+	else if (thing < function_string(w, 0))
 		*text_ret = w->threads[thing - thread_string(w, 0)].name;
+	else if (thing < file_string(w, 0))
+		workload_function(w, thing - function_string(w, 0), sending->text);
 	else
-		*text_ret = w->frames[thing - frame_string(w, 0)].function;
+		workload_file(w, thing - file_string(w, 0), sending->text);
 	*len_ret = strlen(*text_ret);
 }
 
@@ -93,10 +103,15 @@ static void frame_of(void *things, uint32_t thing, struct agent_sender_frame *re
 	const struct workload *w = ((struct sending *)things)->queue->workload;
 	const struct workload_frame *frame = &w->frames[thing];
 
-	*ret = (struct agent_sender_frame){.kind = frame->kernel ? 1 : 0,
-		.executable = frame->executable,
-		.address = frame->address,
-		.function = frame->kernel ? frame_string(w, thing) : AGENT_SENDER_NONE};
+	bool named = frame->kind != WORKLOAD_NATIVE, python = frame->kind == WORKLOAD_PYTHON;
+	bool has_file = python || frame->kind == WORKLOAD_GO;
+	/* A file is that of several functions: the string of the first one with it. */
+	*ret = (struct agent_sender_frame){.kind = python ? 2 : frame->kind == WORKLOAD_KERNEL,
+		.executable = python ? AGENT_SENDER_NONE : frame->executable,
+		.address = python ? 0 : frame->address,
+		.function = named ? function_string(w, frame->function) : AGENT_SENDER_NONE,
+		.file = has_file ? file_string(w, workload_file_first(w, frame->function)) : AGENT_SENDER_NONE,
+		.line = has_file ? frame->line : 0};
 }
 
 static void trace_of(void *things, uint32_t thing, const uint32_t **frames_ret, uint32_t *depth_ret)

@@ -2,7 +2,8 @@
 /*
  * The same samples by OTLP of proto 1.10, filled as the OpenTelemetry eBPF profiler does: a report is one Export with its
  * own dictionary; a resource a process; a sample is what has one stack, thread and CPU, with the timestamps of all its events;
- * attributes for thread name, thread and CPU; mappings with GNU build ID and file ID; kernel frames with a function.
+ * attributes for thread name, thread and CPU; mappings with GNU build ID and file ID; kernel frames with a function, those of
+ * Go and Python with function, file and line.
  */
 #include "bench/load.h"
 
@@ -127,35 +128,57 @@ static struct err *add_mapping(struct encoder *encoder, uint32_t thing, uint32_t
 	return add_element(encoder, MAPPINGS, element);
 }
 
+/* Function {1 name, 3 file}. */
+static struct err *add_function(struct encoder *encoder, uint32_t thing, uint32_t *ret)
+{
+	char name[WORKLOAD_NAME_SIZE], file[WORKLOAD_NAME_SIZE];
+	struct buf *element = &encoder->element;
+	uint32_t name_number, file_number;
+
+	if (known(&encoder->tables[FUNCTIONS], thing, ret))
+		return NULL;
+	TRY(number_new(&encoder->tables[FUNCTIONS], thing, ret));
+	workload_function(encoder->workload, thing, name);
+	workload_file(encoder->workload, thing, file);
+	TRY(add_string(encoder, name, &name_number));
+	TRY(add_string(encoder, file, &file_number));
+	element->len = 0;
+	TRY(put_field(element, 1, name_number));
+	if (file_number)
+		TRY(put_field(element, 3, file_number));
+	return add_element(encoder, FUNCTIONS, element);
+}
+
+/* Location {1 mapping, 2 address, 3 Line {1 function, 2 line}, 4 attributes}. */
 static struct err *add_location(struct encoder *encoder, uint32_t thing, uint32_t *ret)
 {
+	static const char *const types[] = {
+		[WORKLOAD_NATIVE] = "native", [WORKLOAD_KERNEL] = "kernel", [WORKLOAD_GO] = "go", [WORKLOAD_PYTHON] = "cpython"};
 	const struct workload_frame *frame = &encoder->workload->frames[thing];
 	struct buf *element = &encoder->element;
-	uint32_t mapping, kind, function = 0, name;
+	uint32_t mapping = 0, type, function = 0;
 
 	if (known(&encoder->tables[LOCATIONS], thing, ret))
 		return NULL;
 	TRY(number_new(&encoder->tables[LOCATIONS], thing, ret));
-	TRY(add_mapping(encoder, frame->executable, &mapping));
-	TRY(add_attribute(encoder, "profile.frame.type", frame->kernel ? "kernel" : "native", 0, &kind));
-	if (frame->kernel) {
-		TRY(add_string(encoder, frame->function, &name));
-		if (!known(&encoder->tables[FUNCTIONS], name, &function)) {
-			TRY(number_new(&encoder->tables[FUNCTIONS], name, &function));
-			element->len = 0;
-			TRY(put_field(element, 1, name));
-			TRY(add_element(encoder, FUNCTIONS, element));
-		}
-	}
+	if (frame->kind != WORKLOAD_PYTHON)
+		TRY(add_mapping(encoder, frame->executable, &mapping));
+	TRY(add_attribute(encoder, "profile.frame.type", types[frame->kind], 0, &type));
+	if (frame->kind != WORKLOAD_NATIVE)
+		TRY(add_function(encoder, frame->function, &function));
 	element->len = 0;
-	TRY(put_field(element, 1, mapping));
-	TRY(put_field(element, 2, frame->address));
+	if (mapping) {
+		TRY(put_field(element, 1, mapping));
+		TRY(put_field(element, 2, frame->address));
+	}
 	if (function) {
 		encoder->inner.len = 0;
 		TRY(put_field(&encoder->inner, 1, function));
+		if (frame->kind != WORKLOAD_KERNEL)
+			TRY(put_field(&encoder->inner, 2, frame->line));
 		TRY(wire_append_bytes(element, 3, encoder->inner.data, encoder->inner.len));
 	}
-	TRY(wire_append_packed_u32(element, 4, &kind, 1));
+	TRY(wire_append_packed_u32(element, 4, &type, 1));
 	return add_element(encoder, LOCATIONS, element);
 }
 

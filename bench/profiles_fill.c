@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What samples cost: fills a profiles store with hours of real-shaped samples (profile_shapes.h) in batches as agents send them, seals it,
+ * What samples cost: fills a profiles store with hours of real-shaped samples (workload.h) in batches as agents send them, seals it,
  * and says how many bytes a core and day take, how fast the writer is, and what a flame graph of all of it takes, cold and warm.
  *
  *     profiles_fill DIR [--cpus 64] [--hz 20] [--seconds 3600] [--traces 50000] [--interval 5] [--seed 1] [--json FILE]
@@ -8,7 +8,7 @@
  * Time is made up (the store is given a clock), everything else is the real thing: each batch is committed with fsync. Every sample has a
  * time, a thread, a CPU. The resolver is made up too: two frames of three have one function, the third an inlined one inside.
  */
-#include "bench/profile_shapes.h"
+#include "bench/workload.h"
 #include "profiles/samples_internal.h"
 
 #include <fcntl.h>
@@ -68,9 +68,9 @@ static double cpu_now(void)
 
 /* -------------------------------------------------------------------------------------- filling */
 
-/* Numbers of the batch at hand for what the shapes have; SAMPLES_NONE: not brought yet. */
+/* Numbers of the batch at hand for what the workload has; SAMPLES_NONE: not brought yet. */
 struct brought {
-	uint32_t *modules, *frames, *traces, *processes, *threads;
+	uint32_t *executables, *frames, *traces, *processes, *threads;
 };
 
 static uint32_t *numbers(uint32_t count)
@@ -82,13 +82,13 @@ static uint32_t *numbers(uint32_t count)
 	return items;
 }
 
-static void forget(struct brought *b, const struct shapes *s)
+static void forget(struct brought *b, const struct workload *w)
 {
-	memset(b->modules, 0xff, s->module_count * sizeof(uint32_t));
-	memset(b->frames, 0xff, s->frame_count * sizeof(uint32_t));
-	memset(b->traces, 0xff, s->trace_count * sizeof(uint32_t));
-	memset(b->processes, 0xff, s->process_count * sizeof(uint32_t));
-	memset(b->threads, 0xff, s->thread_count * sizeof(uint32_t));
+	memset(b->executables, 0xff, w->options.executables * sizeof(uint32_t));
+	memset(b->frames, 0xff, w->frame_count * sizeof(uint32_t));
+	memset(b->traces, 0xff, w->options.traces * sizeof(uint32_t));
+	memset(b->processes, 0xff, w->options.processes * sizeof(uint32_t));
+	memset(b->threads, 0xff, w->thread_count * sizeof(uint32_t));
 }
 
 static struct samples_text text(const char *bytes)
@@ -96,113 +96,121 @@ static struct samples_text text(const char *bytes)
 	return (struct samples_text){bytes, strlen(bytes)};
 }
 
-static uint32_t bring_module(struct samples_batch *batch, struct brought *b, const struct shapes *s, uint32_t number)
+static uint32_t bring_executable(struct samples_batch *batch, struct brought *b, const struct workload *w, uint32_t number)
 {
-	const struct shapes_module *m = &s->modules[number];
-	struct samples_mapping mapping = {.name = text(m->name), .build_id = {.len = sizeof(m->build_id)}};
+	const struct workload_executable *e = &w->executables[number];
+	struct samples_mapping mapping = {.name = text(e->name), .build_id = {.len = sizeof(e->build_id)}};
 
-	if (b->modules[number] != SAMPLES_NONE)
-		return b->modules[number];
-	memcpy(mapping.file_id.bytes, m->file_id, sizeof(m->file_id));
-	memcpy(mapping.build_id.bytes, m->build_id, sizeof(m->build_id));
-	must(samples_batch_mapping(batch, &mapping, &b->modules[number]));
-	return b->modules[number];
+	if (b->executables[number] != SAMPLES_NONE)
+		return b->executables[number];
+	memcpy(mapping.file_id.bytes, e->file_id, sizeof(e->file_id));
+	memcpy(mapping.build_id.bytes, e->build_id, sizeof(e->build_id));
+	must(samples_batch_mapping(batch, &mapping, &b->executables[number]));
+	return b->executables[number];
 }
 
-static uint32_t bring_frame(struct samples_batch *batch, struct brought *b, const struct shapes *s, uint32_t number)
+static uint32_t bring_frame(struct samples_batch *batch, struct brought *b, const struct workload *w, uint32_t number)
 {
-	const struct shapes_frame *f = &s->frames[number];
-	struct samples_location location = {.mapping = SAMPLES_NONE, .address = f->address};
-	struct samples_line line = {0};
-	char name[48], file[64];
+	static const enum profile_frame_kind kinds[] = {[WORKLOAD_NATIVE] = PROFILE_FRAME_NATIVE,
+		[WORKLOAD_KERNEL] = PROFILE_FRAME_KERNEL,
+		[WORKLOAD_GO] = PROFILE_FRAME_NATIVE,
+		[WORKLOAD_PYTHON] = PROFILE_FRAME_INTERPRETED};
+	const struct workload_frame *f = &w->frames[number];
+	struct samples_location location = {.kind = kinds[f->kind], .mapping = SAMPLES_NONE};
+	char name[WORKLOAD_NAME_SIZE], file[WORKLOAD_NAME_SIZE];
+	struct samples_line line;
 
 	if (b->frames[number] != SAMPLES_NONE)
 		return b->frames[number];
-	if (f->kind == SHAPES_PYTHON) {
-		shapes_python_name(f->address, name, file);
-		line = (struct samples_line){.function = text(name), .file = text(file), .line = f->line};
-		location = (struct samples_location){
-			.kind = PROFILE_FRAME_INTERPRETED, .mapping = SAMPLES_NONE, .lines = &line, .line_count = 1};
-	} else {
-		location.kind = f->kind == SHAPES_KERNEL ? PROFILE_FRAME_KERNEL : PROFILE_FRAME_NATIVE;
-		location.mapping = bring_module(batch, b, s, f->module);
+	if (f->kind != WORKLOAD_PYTHON) {
+		location.mapping = bring_executable(batch, b, w, f->executable);
+		location.address = f->address;
+	}
+	if (f->kind != WORKLOAD_NATIVE) {
+		workload_function(w, f->function, name);
+		workload_file(w, f->function, file);
+		line = (struct samples_line){.function = text(name), .file = text(file), .line = file[0] ? f->line : 0};
+		location.lines = &line;
+		location.line_count = 1;
 	}
 	must(samples_batch_location(batch, &location, &b->frames[number]));
 	return b->frames[number];
 }
 
-static uint32_t bring_trace(struct samples_batch *batch, struct brought *b, const struct shapes *s, uint32_t number)
+static uint32_t bring_trace(struct samples_batch *batch, struct brought *b, const struct workload *w, uint32_t number)
 {
-	const struct shapes_trace *t = &s->traces[number];
-	uint32_t locations[SHAPES_DEPTH_MAX];
+	const struct workload_trace *t = &w->traces[number];
+	uint32_t locations[PROFILE_MAX_DEPTH];
 
 	if (b->traces[number] != SAMPLES_NONE)
 		return b->traces[number];
 	for (uint32_t i = 0; i < t->depth; i++)
-		locations[i] = bring_frame(batch, b, s, t->frames[i]);
+		locations[i] = bring_frame(batch, b, w, t->frames[i]);
 	must(samples_batch_trace(batch, locations, t->depth, &b->traces[number]));
 	return b->traces[number];
 }
 
-static uint32_t bring_labels(struct samples_batch *batch, struct brought *b, const struct shapes *s, const struct shapes_sample *sample)
+static uint32_t bring_labels(struct samples_batch *batch, struct brought *b, const struct workload *w, uint32_t number)
 {
-	const struct shapes_process *p = &s->processes[sample->process];
-	const struct shapes_thread *t = &s->threads[sample->thread];
+	const struct workload_thread *t = &w->threads[number];
+	const struct workload_process *p = &w->processes[t->process];
 	char pid[16], tid[16];
 
-	if (b->threads[sample->thread] != SAMPLES_NONE)
-		return b->threads[sample->thread];
-	if (b->processes[sample->process] == SAMPLES_NONE) {
+	if (b->threads[number] != SAMPLES_NONE)
+		return b->threads[number];
+	if (b->processes[t->process] == SAMPLES_NONE) {
 		(void)snprintf(pid, sizeof(pid), "%u", p->pid);
 		struct samples_label labels[] = {{text(SAMPLES_LABEL_HOST), text("node-17.example")}, {text(SAMPLES_LABEL_SERVICE), text(p->service)},
 			{text(SAMPLES_LABEL_CONTAINER), text(p->container)}, {text(SAMPLES_LABEL_PID), text(pid)},
-			{text(SAMPLES_LABEL_EXECUTABLE), text(p->executable)}};
-		must(samples_batch_labels(batch, SAMPLES_NONE, labels, ARRAY_SIZE(labels), &b->processes[sample->process]));
+			{text(SAMPLES_LABEL_EXECUTABLE), text(w->executables[p->executable].name)}};
+		must(samples_batch_labels(batch, SAMPLES_NONE, labels, ARRAY_SIZE(labels), &b->processes[t->process]));
 	}
 	(void)snprintf(tid, sizeof(tid), "%u", t->tid);
-	struct samples_label labels[] = {{text(SAMPLES_LABEL_TID), text(tid)}, {text(SAMPLES_LABEL_COMM), text(t->comm)}};
-	must(samples_batch_labels(batch, b->processes[sample->process], labels, 2, &b->threads[sample->thread]));
-	return b->threads[sample->thread];
+	struct samples_label labels[] = {{text(SAMPLES_LABEL_TID), text(tid)}, {text(SAMPLES_LABEL_COMM), text(t->name)}};
+	must(samples_batch_labels(batch, b->processes[t->process], labels, 2, &b->threads[number]));
+	return b->threads[number];
 }
 
-/* One report of the agent: all ticks of all CPUs in an interval. */
-static void fill_batch(struct samples_batch *batch, struct brought *b, struct shapes *s, const struct fill_options *o, uint32_t second)
+/* One report of the agent. */
+static void fill_batch(struct samples_batch *batch, struct brought *b, const struct workload *w, const struct workload_sample *from, size_t count)
 {
-	struct samples_type type = {text("samples"), text("count"), text("cpu"), text("nanoseconds"), 1000000000 / (int64_t)o->hz};
+	struct samples_type type = {text("samples"), text("count"), text("cpu"), text("nanoseconds"), 1000000000 / (int64_t)w->options.hz};
 	uint32_t type_number;
 
-	forget(b, s);
+	forget(b, w);
 	must(samples_batch_profile(batch, NULL));
 	must(samples_batch_type(batch, &type, &type_number));
-	for (uint32_t tick = 0; tick < o->interval * o->hz; tick++)
-		for (uint32_t cpu = 0; cpu < o->cpus; cpu++) {
-			struct shapes_sample from = shapes_tick(s, cpu);
-			uint64_t random = ((uint64_t)second * 1000 + tick) * 1000 + cpu;
-			struct samples_sample sample = {.trace = bring_trace(batch, b, s, from.trace),
-				.labels = bring_labels(batch, b, s, &from),
-				.type = type_number,
-				.cpu = (int32_t)cpu,
-				.exact = true,
-				.value = 1};
-			sample.time_unix_nano = (START_S + second) * 1000000000 + (uint64_t)tick * 1000000000 / o->hz +
-				shapes_random(&random) % (1000000000 / o->hz);
-			must(samples_batch_add(batch, &sample));
-		}
+	for (size_t i = 0; i < count; i++) {
+		struct samples_sample sample = {.trace = bring_trace(batch, b, w, from[i].trace),
+			.labels = bring_labels(batch, b, w, from[i].thread),
+			.type = type_number,
+			.cpu = (int32_t)from[i].cpu,
+			.exact = true,
+			.time_unix_nano = from[i].time_unix_nano,
+			.value = 1};
+		must(samples_batch_add(batch, &sample));
+	}
 }
 
-static void fill(struct samples *samples, struct shapes *s, const struct fill_options *o)
+static void fill(struct samples *samples, struct workload *w, const struct fill_options *o)
 {
-	struct brought b = {numbers(s->module_count), numbers(s->frame_count), numbers(s->trace_count), numbers(s->process_count), numbers(s->thread_count)};
+	struct brought b = {numbers(w->options.executables), numbers(w->frame_count), numbers(w->options.traces), numbers(w->options.processes),
+		numbers(w->thread_count)};
+	uint64_t report_ns = o->interval * UINT64_C(1000000000);
+	size_t cap = workload_report_max(w, report_ns);
+	struct workload_sample *report = calloc(cap, sizeof(*report));
 	double building = 0, writing = 0, building_cpu = 0, writing_cpu = 0;
 	uint64_t count = 0;
 
+	if (!report)
+		die(err_nomem());
 	for (uint32_t second = 0; second < o->seconds; second += o->interval) {
 		struct samples_batch *batch;
 		struct samples_result result;
 		double start = seconds_now(), start_cpu = cpu_now();
 		atomic_store(&clock_ms, (START_S + second + o->interval) * 1000);
 		must(samples_batch_create(samples, 1, &batch));
-		fill_batch(batch, &b, s, o, second);
+		fill_batch(batch, &b, w, report, workload_report(w, report_ns, report, cap));
 		double built = seconds_now(), built_cpu = cpu_now();
 		must(samples_commit_wait(&batch, &result));
 		building += built - start;
@@ -214,7 +222,8 @@ static void fill(struct samples *samples, struct shapes *s, const struct fill_op
 	(void)printf("samples           %llu in batches of %u s\n", (unsigned long long)count, o->interval);
 	(void)printf("generate + batch  %.2f s (%.2f s CPU), %.2f M samples/s CPU\n", building, building_cpu, (double)count / building_cpu / 1e6);
 	(void)printf("commit + merge    %.2f s (%.2f s CPU), %.2f M samples/s CPU\n", writing, writing_cpu, (double)count / writing_cpu / 1e6);
-	free(b.modules);
+	free(report);
+	free(b.executables);
 	free(b.frames);
 	free(b.traces);
 	free(b.processes);
@@ -314,7 +323,7 @@ static void read_all(struct samples_options *options, const struct fill_options 
 {
 	struct samples *samples;
 	struct samples_text service = text("service.name");
-	struct samples_label filter = {text("service"), text("svc-0")};
+	struct samples_label filter = {text("service"), text("service-1")};
 
 	make_cold(o);
 	must(samples_open(options, &samples));
@@ -375,20 +384,18 @@ int main(int argc, char **argv)
 	struct samples *samples;
 
 	parse(argc, argv, &o);
-	struct shapes_options shapes = {.seed = o.seed, .cpus = o.cpus, .traces = o.traces};
-	struct shapes *s = shapes_create(&shapes);
-	if (!s)
-		die(err_nomem());
-	uint64_t depth = 0;
-	for (uint32_t i = 0; i < s->trace_count; i++)
-		depth += s->traces[i].depth;
-	(void)printf("%u CPUs, %u Hz, %u s: %u stacks of %.1f frames on the average, %u frames, %u modules, %u processes, %u threads\n", o.cpus,
-		o.hz, o.seconds, s->trace_count, (double)depth / s->trace_count, s->frame_count, s->module_count, s->process_count, s->thread_count);
+	const struct workload_options options_w = {.seed = o.seed, .cpus = o.cpus, .hz = o.hz, .traces = o.traces,
+		.processes = o.cpus * 4 > 40 ? o.cpus * 4 : 40, .start_unix_nano = START_S * 1000000000, .busy = true};
+	struct workload *w;
+	must(workload_create(&options_w, &w));
+	(void)printf("%u CPUs, %u Hz, %u s: %u stacks of %.1f frames on the average, %u call sites, %u executables, %u processes, %u threads\n",
+		o.cpus, o.hz, o.seconds, w->options.traces, w->depth_mean, w->frame_count, w->options.executables, w->options.processes,
+		w->thread_count);
 	atomic_store(&clock_ms, START_S * 1000);
 	struct samples_options options = {.data_dir = o.dir, .now_ms = clock_read};
 	must(samples_open(&options, &samples));
-	fill(samples, s, &o);
-	shapes_destroy(s);
+	fill(samples, w, &o);
+	workload_destroy(w);
 	print_bytes(samples, "as committed", &o);
 	/* Past raw_for and seal_after: exact times go, partitions are sealed. */
 	atomic_store(&clock_ms, (START_S + o.seconds + 2 * 3600 + 1) * 1000);

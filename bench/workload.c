@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * How it is made. Executables have a pool of call sites. A trace is a walk: with probability 0.85 it keeps a random part, from the root
- * on, of an earlier trace of its program, then calls on through sites of the program and of the libraries; a fifth end in the
- * kernel. Which trace a process is in, and which process runs, follow Zipf's law (rank = n^u for u uniform in [0, 1)).
+ * How it is made. Executable 0 is the kernel, the odd ones are programs (four of ten Go, two Python, the rest C), the even ones libraries of C.
+ * Each has a pool of call sites, four a function. A trace is a walk: with probability 0.85 it keeps a random part, from the root
+ * on, of an earlier trace of its program, then calls on through sites of the program and (but in Go) of the libraries; a fifth end in the
+ * kernel. So of a report's different frames about 40 percent are Go's, 38 native, 15 Python's, 7 the kernel's. Which trace a process is in, and which process runs, follow Zipf's law (rank = n^u for u uniform in [0, 1)).
  * A CPU keeps its thread with probability 0.7 from tick to tick, and is idle (no sample) for a fifth of the ticks.
  * A tick is late by an exponential time of 4 us on average: what hrtimers do on an idle machine.
  */
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SITES_PER_EXECUTABLE = 600, KERNEL_SITES = 3000, DEPTH_MAX = 120, LATE_MEAN_NS = 4000 };
+enum { SITES_PER_EXECUTABLE = 600, KERNEL_SITES = 3000, SITES_PER_FUNCTION = 4, FUNCTIONS_PER_FILE = 10, DEPTH_MAX = 120, LATE_MEAN_NS = 4000 };
 
 /* splitmix64 (Steele, Lea, Flood 2014). */
 static uint64_t next(struct workload *w)
@@ -49,6 +50,37 @@ static void fill(struct workload *w, uint8_t *bytes, size_t len)
 		bytes[i] = (uint8_t)next(w);
 }
 
+static bool is_program(uint32_t executable)
+{
+	return executable % 2 == 1;
+}
+
+static uint32_t program_count(const struct workload *w)
+{
+	return w->options.executables / 2;
+}
+
+/* Executable of the i-th program, and of the i-th library. */
+static uint32_t program_at(const struct workload *w, uint32_t i)
+{
+	return 1 + 2 * (i % program_count(w));
+}
+
+static uint32_t library_at(uint32_t i)
+{
+	return 2 + 2 * i;
+}
+
+static enum workload_kind kind_of(uint32_t executable)
+{
+	if (executable == 0)
+		return WORKLOAD_KERNEL;
+	if (!is_program(executable))
+		return WORKLOAD_NATIVE;
+	uint32_t of_ten = executable / 2 % 10;
+	return of_ten % 5 < 2 ? WORKLOAD_GO : of_ten % 5 == 2 ? WORKLOAD_PYTHON : WORKLOAD_NATIVE;
+}
+
 static void make_executables(struct workload *w)
 {
 	for (uint32_t i = 0; i < w->options.executables; i++) {
@@ -60,7 +92,7 @@ static void make_executables(struct workload *w)
 		if (e->kernel)
 			(void)snprintf(e->name, sizeof(e->name), "vmlinux");
 		else
-			(void)snprintf(e->name, sizeof(e->name), i % 2 ? "program-%u" : "libsample%u.so.1", i);
+			(void)snprintf(e->name, sizeof(e->name), is_program(i) ? "program-%u" : "libsample%u.so.1", i);
 	}
 }
 
@@ -79,12 +111,56 @@ static void make_frames(struct workload *w)
 		for (uint32_t i = 0; i < (e ? SITES_PER_EXECUTABLE : KERNEL_SITES); i++) {
 			struct workload_frame *frame = &w->frames[n++];
 			frame->executable = e;
-			frame->kernel = e == 0;
+			frame->kind = kind_of(e);
 			frame->address = 0x1000 + next(w) % w->executables[e].text_size;
-			if (frame->kernel)
-				(void)snprintf(frame->function, sizeof(frame->function), "do_something_%u", i / 4);
+			frame->function = (n - 1) / SITES_PER_FUNCTION;
+			frame->line = 1 + below(w, 900);
 		}
 	}
+}
+
+/* The executable that a function is in: functions lie as their sites do. */
+static uint32_t executable_of(uint32_t function)
+{
+	uint32_t first = function * SITES_PER_FUNCTION;
+
+	return first < KERNEL_SITES ? 0 : 1 + (first - KERNEL_SITES) / SITES_PER_EXECUTABLE;
+}
+
+void workload_function(const struct workload *w, uint32_t function, char ret[WORKLOAD_NAME_SIZE])
+{
+	uint32_t e = executable_of(function);
+
+	(void)w;
+	if (kind_of(e) == WORKLOAD_GO)
+		(void)snprintf(ret, WORKLOAD_NAME_SIZE, "example.org/team-%u/program-%u/internal/store.(*Reader).Step%u", e % 7, e, function);
+	else if (kind_of(e) == WORKLOAD_PYTHON)
+		(void)snprintf(ret, WORKLOAD_NAME_SIZE, "Handler%u.process_%u", function / 13, function);
+	else
+		(void)snprintf(ret, WORKLOAD_NAME_SIZE, "do_something_%u", function);
+}
+
+void workload_file(const struct workload *w, uint32_t function, char ret[WORKLOAD_NAME_SIZE])
+{
+	uint32_t e = executable_of(function);
+
+	(void)w;
+	ret[0] = 0;
+	if (kind_of(e) == WORKLOAD_GO)
+		(void)snprintf(ret, WORKLOAD_NAME_SIZE, "/src/team-%u/program-%u/internal/store/part_%u.go", e % 7, e, function / FUNCTIONS_PER_FILE);
+	else if (kind_of(e) == WORKLOAD_PYTHON)
+		(void)snprintf(ret, WORKLOAD_NAME_SIZE, "/srv/app-%u/module_%u/handlers.py", e, function / FUNCTIONS_PER_FILE);
+}
+
+uint32_t workload_file_first(const struct workload *w, uint32_t function)
+{
+	uint32_t first = function / FUNCTIONS_PER_FILE * FUNCTIONS_PER_FILE;
+
+	(void)w;
+	/* A file is that of one executable. */
+	while (executable_of(first) != executable_of(function))
+		first++;
+	return first;
 }
 
 static struct err *append(struct workload *w, uint32_t frame)
@@ -121,7 +197,8 @@ static struct err *make_trace(struct workload *w, uint32_t trace, uint32_t first
 	for (uint32_t i = 0; i < kernel; i++)
 		frames[depth++] = site(w, 0, zipf(w, KERNEL_SITES));
 	for (uint32_t i = kept; i < want; i++) {
-		uint32_t e = uniform(w) < 0.6 ? program : 1 + zipf(w, w->options.executables - 1);
+		bool own = uniform(w) < 0.6 || kind_of(program) == WORKLOAD_GO;
+		uint32_t e = own ? program : library_at(zipf(w, program_count(w) - 1));
 		frames[depth++] = site(w, e, zipf(w, SITES_PER_EXECUTABLE));
 	}
 	for (uint32_t i = 0; i < kept; i++)
@@ -143,14 +220,14 @@ static struct err *make_traces(struct workload *w)
 		return err_nomem();
 	for (uint32_t trace = 0; trace < w->options.traces; trace++) {
 		uint32_t program = trace / share < programs ? trace / share : programs - 1;
-		TRY(make_trace(w, trace, program * share, 1 + program % (w->options.executables - 1), offsets));
+		TRY(make_trace(w, trace, program * share, program_at(w, program), offsets));
 	}
 	for (uint32_t trace = 0; trace < w->options.traces; trace++)
 		w->traces[trace].frames = w->pool + offsets[trace];
 	for (uint32_t i = 0; i < w->options.processes; i++) {
 		w->processes[i].first_trace = i % programs * share;
 		w->processes[i].trace_count = share;
-		w->processes[i].executable = 1 + i % programs % (w->options.executables - 1);
+		w->processes[i].executable = program_at(w, i % programs);
 	}
 	return NULL;
 }
@@ -202,10 +279,11 @@ struct err *workload_create(const struct workload_options *options, struct workl
 	o->executables = o->executables ? o->executables : 200;
 	o->processes = o->processes ? o->processes : 300;
 	o->traces = o->traces ? o->traces : 50000;
-	if (o->executables < 2 || o->traces < 64)
-		return err_new(ERR_INVALID, "at least 2 executables and 64 traces");
+	if (o->executables < 4 || o->executables % 2 || o->traces < 64)
+		return err_new(ERR_INVALID, "at least 4 executables, an even number, and 64 traces");
 	w->random = o->seed;
 	w->frame_count = KERNEL_SITES + (o->executables - 1) * SITES_PER_EXECUTABLE;
+	w->function_count = w->frame_count / SITES_PER_FUNCTION;
 	w->executables = calloc(o->executables, sizeof(*w->executables));
 	w->frames = calloc(w->frame_count, sizeof(*w->frames));
 	w->processes = calloc(o->processes, sizeof(*w->processes));
@@ -262,7 +340,7 @@ size_t workload_report(struct workload *w, uint64_t report_ns, struct workload_s
 		for (; w->cpu_tick[cpu] < end && count < cap; w->cpu_tick[cpu] += period) {
 			if (uniform(w) > 0.7)
 				w->cpu_thread[cpu] = pick_thread(w);
-			if (uniform(w) < 0.2)
+			if (!w->options.busy && uniform(w) < 0.2)
 				continue; /* idle */
 			const struct workload_process *process = &w->processes[w->threads[w->cpu_thread[cpu]].process];
 			samples[count++] = (struct workload_sample){

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Profiles of a made-up machine, shaped like those of real ones: many processes of a few hundred executables and libraries, deep
- * stacks that grow out of each other, a few traces that are seen all the time and a long tail, kernel frames with names,
- * threads that stay on their CPU for a while, timers that fire at a grid a little late. The same seed, the same samples.
+ * stacks that grow out of each other, a few traces that are seen all the time and a long tail, programs in C, Go and Python, kernel frames,
+ * threads that stay on their CPU for a while, timers that fire at a grid a little late. The same seed, the same samples. Used by every
+ * load generator here, so that figures can be compared.
+ *
+ * One thread at a time. Plain data: it knows no protocol and no store.
  */
 #ifndef CAIRN_BENCH_WORKLOAD_H
 #define CAIRN_BENCH_WORKLOAD_H
@@ -21,7 +24,18 @@ struct workload_options {
 	uint32_t processes;   /* 300 */
 	uint32_t traces;      /* 50,000 */
 	uint64_t start_unix_nano;
+	bool busy; /* no CPU is ever idle; else a fifth of the ticks are */
 };
+
+/* What a frame is, and with it how far the agent can name it. */
+enum workload_kind {
+	WORKLOAD_NATIVE, /* an address */
+	WORKLOAD_KERNEL, /* an address and a function */
+	WORKLOAD_GO,	 /* an address, function, file and line */
+	WORKLOAD_PYTHON, /* function, file and line */
+};
+
+enum { WORKLOAD_NAME_SIZE = 128 };
 
 struct workload_executable {
 	uint8_t file_id[16], build_id[20];
@@ -31,10 +45,10 @@ struct workload_executable {
 };
 
 struct workload_frame {
-	uint32_t executable;
+	uint32_t executable; /* of Python frames: the program, of which the agent says nothing in the frame */
+	enum workload_kind kind;
 	uint64_t address;
-	bool kernel;
-	char function[32]; /* kernel frames: their name; else "" */
+	uint32_t function, line; /* function: a number for workload_function and workload_file; of native frames: not known to the agent */
 };
 
 struct workload_process {
@@ -66,7 +80,7 @@ struct workload {
 	struct workload_process *processes;
 	struct workload_thread *threads;
 	struct workload_trace *traces;
-	uint32_t frame_count, thread_count;
+	uint32_t frame_count, thread_count, function_count;
 	uint32_t *pool; /* frames of the traces */
 	size_t pool_count, pool_cap;
 	uint32_t *cpu_thread; /* what each CPU runs */
@@ -79,6 +93,11 @@ struct err *workload_create(const struct workload_options *options, struct workl
 void workload_destroy(struct workload *workload);
 /** For CLEANUP. */
 void workload_destroyp(struct workload **workload);
+/** Name of a function, and of the file that it is in ("": the agent does not know). */
+void workload_function(const struct workload *workload, uint32_t function, char ret[WORKLOAD_NAME_SIZE]);
+void workload_file(const struct workload *workload, uint32_t function, char ret[WORKLOAD_NAME_SIZE]);
+/** The first function that is in the same file. */
+uint32_t workload_file_first(const struct workload *workload, uint32_t function);
 /** The next samples, in no order: what the machine takes in the @p report_ns after those before. At most @p cap. */
 size_t workload_report(struct workload *workload, uint64_t report_ns, struct workload_sample *samples, size_t cap);
 /** Samples of a report of that length at most. */

@@ -22,7 +22,7 @@ size_t batch_frames_bytes(const struct batch_frames *f)
 {
 	size_t index = f->trace_index.slots ? (f->trace_index.mask + 1) * sizeof(*f->trace_index.slots) : 0;
 
-	return f->mapping_cap * sizeof(*f->mappings) + f->location_cap * sizeof(*f->locations) +
+	return f->mapping_cap * sizeof(*f->mappings) + f->function_cap * sizeof(*f->functions) + f->location_cap * sizeof(*f->locations) +
 		f->digest_cap * sizeof(*f->location_digests) + f->line_cap * sizeof(*f->lines) + f->stack_cap * sizeof(*f->stacks) +
 		f->trace_cap * sizeof(*f->traces) + f->text.cap + index;
 }
@@ -32,6 +32,7 @@ void batch_frames_deinit(struct batch_frames *f)
 	free(f->mappings);
 	free(f->locations);
 	free(f->location_digests);
+	free(f->functions);
 	free(f->lines);
 	free(f->stacks);
 	free(f->traces);
@@ -118,22 +119,60 @@ static void settle_address(const struct batch_mapping *mapping, const struct sam
 	to->address_kind = SAMPLES_ADDRESS_FILE_OFFSET;
 }
 
-/* A line into the batch and into what is hashed. */
-static struct err *add_line(struct samples_batch *batch, const struct samples_line *line)
+struct err *samples_batch_function(struct samples_batch *batch, const struct samples_line *line, uint32_t *ret)
 {
 	struct batch_frames *f = &batch->frames;
-	struct dict_line record = {.line = line->line, .column = line->column, .start_line = line->start_line};
-	uint32_t numbers[] = {line->line, line->column, line->start_line};
+	struct batch_function made = {.start_line = line->start_line};
 
-	TRY(batch_add_text(batch, line->function, &record.function));
-	TRY(batch_add_text(batch, line->system_name, &record.system_name));
-	TRY(batch_add_text(batch, line->file, &record.file));
-	TRY(feed(batch, numbers, sizeof(numbers)));
+	if (f->function_count == SAMPLES_NONE - 1)
+		return err_new(ERR_LIMIT, "a batch of too many functions");
+	TRY(batch_add_text(batch, line->function, &made.function));
+	TRY(batch_add_text(batch, line->system_name, &made.system_name));
+	TRY(batch_add_text(batch, line->file, &made.file));
+	f->text.len = 0;
+	TRY(feed(batch, &line->start_line, sizeof(line->start_line)));
 	TRY(feed_text(batch, line->function));
 	TRY(feed_text(batch, line->system_name));
 	TRY(feed_text(batch, line->file));
+	finish_digest(batch, &made.digest);
+	TRY(batch_grow((void **)&f->functions, f->function_count, &f->function_cap, sizeof(*f->functions)));
+	f->functions[f->function_count] = made;
+	*ret = f->function_count++;
+	return batch_check_bytes(batch);
+}
+
+/* A line into the batch. */
+static struct err *add_line(struct samples_batch *batch, const struct samples_line *line)
+{
+	struct batch_frames *f = &batch->frames;
+	struct batch_line made = {.function = line->known_function - 1, .line = line->line, .column = line->column};
+
+	if (line->known_function > f->function_count)
+		return err_new(ERR_INVALID, "function %u of %u", line->known_function - 1, f->function_count);
+	if (line->known_function == 0)
+		TRY(samples_batch_function(batch, line, &made.function));
 	TRY(batch_grow((void **)&f->lines, f->line_count, &f->line_cap, sizeof(*f->lines)));
-	f->lines[f->line_count++] = record;
+	f->lines[f->line_count++] = made;
+	return NULL;
+}
+
+/* What a location with lines is. */
+static struct err *digest_lines(struct samples_batch *batch, const struct batch_location *location, const void *facts, size_t facts_len,
+	struct batch_digest *ret)
+{
+	const struct batch_frames *f = &batch->frames;
+
+	batch->frames.text.len = 0;
+	TRY(feed(batch, facts, facts_len));
+	for (uint32_t i = 0; i < location->line_count; i++) {
+		const struct batch_line *line = &f->lines[location->first_line + i];
+		struct {
+			uint32_t line, column;
+			struct batch_digest function;
+		} piece = {line->line, line->column, f->functions[line->function].digest};
+		TRY(feed(batch, &piece, sizeof(piece)));
+	}
+	finish_digest(batch, ret);
 	return NULL;
 }
 
@@ -177,15 +216,13 @@ struct err *samples_batch_location(struct samples_batch *batch, const struct sam
 	if (made.line_count == 0) {
 		digest_xxh3_128(&facts, sizeof(facts), digest->bytes);
 	} else {
-		f->text.len = 0;
-		TRY(feed(batch, &facts, sizeof(facts)));
 		for (uint32_t i = 0; i < location->line_count; i++)
 			TRY(add_line(batch, &location->lines[i]));
-		finish_digest(batch, digest);
+		TRY(digest_lines(batch, &made, &facts, sizeof(facts), digest));
 	}
 	f->locations[f->location_count] = made;
 	*ret = f->location_count++;
-	return made.line_count || *ret % CHECK_EVERY == 0 ? batch_check_bytes(batch) : NULL;
+	return made.line_count > 1 || *ret % CHECK_EVERY == 0 ? batch_check_bytes(batch) : NULL;
 }
 
 /* -------------------------------------------------------------------------------------- traces */

@@ -104,13 +104,14 @@ struct err *batch_map_labels(struct batch_map *map, uint32_t labels, uint32_t *r
 
 /* -------------------------------------------------------------------------------------- locations */
 
-static struct err *map_line(struct batch_map *map, const struct dict_line *from, uint32_t *ret)
+static struct err *map_line(struct batch_map *map, const struct batch_line *from, uint32_t *ret)
 {
-	struct dict_line line = *from;
+	const struct batch_function *function = &map->batch->frames.functions[from->function];
+	struct dict_line line = {.line = from->line, .column = from->column, .start_line = function->start_line};
 
-	TRY(dict_map_record(&map->dict, DICT_TEXTS, line.function, &line.function));
-	TRY(dict_map_record(&map->dict, DICT_TEXTS, line.system_name, &line.system_name));
-	TRY(dict_map_record(&map->dict, DICT_TEXTS, line.file, &line.file));
+	TRY(dict_map_record(&map->dict, DICT_TEXTS, function->function, &line.function));
+	TRY(dict_map_record(&map->dict, DICT_TEXTS, function->system_name, &line.system_name));
+	TRY(dict_map_record(&map->dict, DICT_TEXTS, function->file, &line.file));
 	return dict_add_line(&map->partition->dict, &line, ret);
 }
 

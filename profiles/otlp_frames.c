@@ -186,27 +186,42 @@ static struct err *take_string(
 	return NULL;
 }
 
-static struct err *take_line(
-	const struct otlp_intake *in, const struct otlp_line *line, struct samples_line *ret)
+static struct err *take_function(struct otlp_intake *in, uint32_t index, struct samples_line *ret)
 {
 	struct otlp_function function;
+	uint32_t number;
 
-	if (!otlp_function(in->request, line->function, &function))
+	if (!otlp_function(in->request, index, &function))
 		return err_new(ERR_FORMAT,
-			"function %" PRIu32 " of %" PRIu32 " is not there or malformed",
-			line->function, in->request->tables[OTLP_FUNCTIONS].count);
+			"function %" PRIu32 " of %" PRIu32 " is not there or malformed", index,
+			in->request->tables[OTLP_FUNCTIONS].count);
 	TRY(take_string(in, function.name, &ret->function));
 	TRY(take_string(in, function.system_name, &ret->system_name));
 	TRY(take_string(in, function.filename, &ret->file));
 	if (!ret->function.len)
 		ret->function = ret->system_name;
-	ret->line = clamp(line->line);
-	ret->column = clamp(line->column);
 	ret->start_line = clamp(function.start_line);
+	TRY(samples_batch_function(in->batch, ret, &number));
+	ret->known_function = number + 1;
 	return NULL;
 }
 
-static struct err *take_lines(const struct otlp_intake *in, struct wire_span body,
+static struct err *take_line(
+	struct otlp_intake *in, const struct otlp_line *line, struct samples_line *ret)
+{
+	struct samples_line made = {.line = 0};
+
+	if (line->function >= in->request->tables[OTLP_FUNCTIONS].count || !in->functions[line->function].known) {
+		TRY(take_function(in, line->function, &made));
+		in->functions[line->function] = (struct otlp_known_function){true, made};
+	}
+	*ret = in->functions[line->function].line;
+	ret->line = clamp(line->line);
+	ret->column = clamp(line->column);
+	return NULL;
+}
+
+static struct err *take_lines(struct otlp_intake *in, struct wire_span body,
 	struct samples_line *lines, uint32_t *count_ret)
 {
 	struct reader r = wire_reader(body, NULL);

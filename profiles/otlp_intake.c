@@ -442,7 +442,8 @@ static struct err *create_caches(struct otlp_intake *in)
 	in->stacks = calloc((size_t)tables[OTLP_STACKS].count + 1, sizeof(*in->stacks));
 	in->links = calloc((size_t)tables[OTLP_LINKS].count + 1, sizeof(*in->links));
 	in->attributes = calloc((size_t)tables[OTLP_ATTRIBUTES].count + 1, sizeof(*in->attributes));
-	return in->mappings && in->locations && in->stacks && in->links && in->attributes ? NULL : err_nomem();
+	in->functions = calloc((size_t)tables[OTLP_FUNCTIONS].count + 1, sizeof(*in->functions));
+	return in->functions && in->mappings && in->locations && in->stacks && in->links && in->attributes ? NULL : err_nomem();
 }
 
 static void destroy(struct otlp_intake *in)
@@ -452,6 +453,7 @@ static void destroy(struct otlp_intake *in)
 	free(in->stacks);
 	free(in->links);
 	free(in->attributes);
+	free(in->functions);
 	hmap_deinit(&in->set_index);
 	hmap_deinit(&in->timeless);
 	buf_deinit(&in->sets);

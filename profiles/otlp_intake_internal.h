@@ -16,6 +16,12 @@ struct otlp_digest {
 	uint64_t halves[2];
 };
 
+/* A function of the dictionary, decoded once: a line without its numbers. */
+struct otlp_known_function {
+	bool known;
+	struct samples_line line;
+};
+
 /* What profile.frame.type says. */
 enum otlp_frame_type { OTLP_FRAME_UNSAID, OTLP_FRAME_UNKNOWN, OTLP_FRAME_NATIVE, OTLP_FRAME_KERNEL, OTLP_FRAME_INTERPRETED };
 
@@ -51,6 +57,7 @@ struct otlp_intake {
 	uint64_t now_unix_nano;
 	uint32_t *mappings, *locations, *stacks, *links;
 	struct otlp_known_attribute *attributes;
+	struct otlp_known_function *functions;
 
 	struct hmap set_index;  /* hash of parent and indices -> number in sets */
 	struct buf sets;        /* struct otlp_label_set */

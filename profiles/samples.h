@@ -150,7 +150,11 @@ struct samples_line {
 	struct samples_text system_name; /* linkage name; "": the same */
 	struct samples_text file;
 	uint32_t line, column, start_line; /* 0: unknown */
+	/* From samples_batch_function with the same names and start_line, plus 1: they are not looked up again. 0: they were not brought. */
+	uint32_t known_function;
 };
+/** Brings what @p line says beside line and column, for callers that meet the same functions again and again. */
+struct err *samples_batch_function(struct samples_batch *batch, const struct samples_line *line, uint32_t *ret) MUST_USE;
 
 struct samples_location {
 	enum profile_frame_kind kind;

@@ -67,7 +67,13 @@ struct batch_frames {
 		uint8_t kind, address_kind;
 	} *locations;
 	struct batch_digest *location_digests; /* apart, since hashing a trace needs nothing else */
-	struct dict_line *lines;
+	struct batch_function {
+		uint32_t function, system_name, file, start_line; /* texts of the dictionary */
+		struct batch_digest digest;
+	} *functions;
+	struct batch_line {
+		uint32_t function, line, column;
+	} *lines;
 	uint32_t *stacks; /* of all traces: locations, leaf first */
 	struct batch_trace {
 		struct batch_digest digest;
@@ -77,9 +83,9 @@ struct batch_frames {
 	struct hmap trace_index; /* the first half of a digest -> number; the next key where another trace has it */
 	struct batch_digest *scratch; /* of PROFILE_MAX_DEPTH */
 	struct buf text;
-	uint32_t mapping_count, location_count, trace_count;
+	uint32_t mapping_count, function_count, location_count, trace_count;
 	size_t line_count, stack_count;
-	size_t mapping_cap, location_cap, digest_cap, line_cap, stack_cap, trace_cap;
+	size_t mapping_cap, function_cap, location_cap, digest_cap, line_cap, stack_cap, trace_cap;
 };
 
 struct samples_batch {

@@ -207,7 +207,7 @@ static struct err *define_executable(struct agent_sender *sender, uint32_t thing
 static struct err *define_frame(struct agent_sender *sender, uint32_t thing, uint32_t *ret)
 {
 	struct agent_sender_frame frame;
-	uint32_t executable, function;
+	uint32_t executable, function, file = 0;
 	bool known;
 
 	TRY(number_of(sender, NEED_FRAMES, thing, ret, &known));
@@ -216,10 +216,12 @@ static struct err *define_frame(struct agent_sender *sender, uint32_t thing, uin
 	sender->source->frame(sender->things, thing, &frame);
 	TRY(define_executable(sender, frame.executable, &executable));
 	TRY(define_string(sender, frame.function, &function));
+	if (function)
+		TRY(define_string(sender, frame.file, &file));
 	TRY(make_room(sender, NEED_FRAMES, *ret));
 	TRY(agent_definitions_frame(&sender->definitions, *ret, frame.kind, executable, frame.address));
 	if (function) {
-		const struct agent_line line = {.frame = *ret, .function = function};
+		const struct agent_line line = {.frame = *ret, .function = function, .file = file, .line = frame.line};
 		TRY(agent_line_write(&sender->definitions.fields, &line));
 	}
 	mark(sender, NEED_FRAMES, *ret);

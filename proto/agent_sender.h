@@ -29,6 +29,7 @@ struct agent_sender_frame {
 	uint32_t executable; /* thing, or NONE */
 	uint64_t address;
 	uint32_t function; /* string thing when the sender has symbolized it; NONE: no line */
+	uint32_t file, line; /* of function; file: string thing or NONE */
 };
 
 struct agent_sender_process {

@@ -40,7 +40,8 @@ static void executable_of(void *things, uint32_t thing, struct agent_executable 
 static void frame_of(void *things, uint32_t thing, struct agent_sender_frame *ret)
 {
 	(void)things;
-	*ret = (struct agent_sender_frame){.executable = thing % 3 ? 0 : AGENT_SENDER_NONE, .address = thing * 1000, .function = thing % 2 ? thing : AGENT_SENDER_NONE};
+	*ret = (struct agent_sender_frame){.executable = thing % 3 ? 0 : AGENT_SENDER_NONE, .address = thing * 1000,
+		.function = thing % 2 ? thing : AGENT_SENDER_NONE, .file = thing % 5 ? thing + 1 : AGENT_SENDER_NONE, .line = thing};
 }
 
 static void trace_of(void *things, uint32_t thing, const uint32_t **frames_ret, uint32_t *depth_ret)

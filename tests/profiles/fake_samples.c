@@ -135,6 +135,15 @@ struct err *samples_batch_mapping(
 	return NULL;
 }
 
+/* Locations bring the texts of their lines. */
+struct err *samples_batch_function(struct samples_batch *batch, const struct samples_line *line, uint32_t *ret)
+{
+	(void)batch;
+	(void)line;
+	*ret = 0;
+	return NULL;
+}
+
 struct err *samples_batch_location(
 	struct samples_batch *batch, const struct samples_location *location, uint32_t *ret)
 {
