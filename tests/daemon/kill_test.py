@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from cairnd import *  # noqa: E402,F403
 
 KILLS = int(os.environ.get("CAIRN_KILLS", "50"))
-PAUSE = 0.1  # seconds between an uploader's variants: what is left when the kills are over is waited for
+PAUSE = 0.25  # seconds between an uploader's variants: what is left when the kills are over is waited for
 SEED = int(os.environ.get("CAIRN_SEED", str(int(time.time()))))
 
 
