@@ -170,7 +170,7 @@ static struct err *send_file(struct uploader *u, int fd, const char *path, uint6
 		return err_os(errno, "/dev/null");
 	(void)snprintf(rate, sizeof(rate), "%" PRIu64, u->options.bytes_per_second);
 	(void)snprintf(file, sizeof(file), "/proc/self/fd/%d", FILE_FD);
-	(void)snprintf(name, sizeof(name), "%s", slash ? slash + 1 : path);
+	(void)snprintf(name, sizeof(name), "%.255s", slash ? slash + 1 : path);
 	const char *const arguments[] = {u->program, "--url", u->options.url, "--jobs", "1", "--rate", rate, "--name", name, file, NULL};
 	const int fds[] = {null, null, null, fd};
 	u->deadline_ms = now_ms + UPLOADER_DEADLINE_MS;

@@ -456,7 +456,7 @@ static struct err *add_needed(struct task *task, const struct protocol_needs *ne
 			return NULL;
 	}
 	build_id_format(&needs->build_id, hex);
-	(void)snprintf(reason, size, "it needs %.150s (build ID %s), which %s%s%s%s", needs->name[0] ? needs->name : "another file",
+	(void)snprintf(reason, size, "it needs %.100s (build ID %s), which %s%s%.120s%s", needs->name[0] ? needs->name : "another file",
 		hex[0] ? hex : "unknown", *found_ret ? "it was given already" : "is not here", *found_ret ? "" : brought[0] ? ": " : "", brought,
 		*found_ret || brought[0] ? "" : ": upload it, then this file again");
 	*found_ret = false;

@@ -244,7 +244,7 @@ static struct err *say_found(struct apt *apt, const struct source_wanted *wanted
 	ret->answer = STORE_ASK_FOUND;
 	ret->has_debug = true;
 	(void)snprintf(ret->provenance, sizeof(ret->provenance), "%.120s %.120s", debug->self.name, debug->self.version);
-	(void)snprintf(ret->text, sizeof(ret->text), "%.100s %.60s, %s%s", debug->self.name, debug->self.version,
+	(void)snprintf(ret->text, sizeof(ret->text), "%.90s %.50s, %s%.130s", debug->self.name, debug->self.version,
 		binaries[0] ? "and its binaries: " : wanted->has_runtime ? "its binary is known" : "without its binaries", binaries);
 	return NULL;
 }
