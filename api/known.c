@@ -40,7 +40,10 @@ static void set_pending(const struct store_job *job, struct api_known *known)
 			job->phase[0] ? ": " : "", job->phase);
 }
 
-/* The newest job decides: a queued or running one before all others, else one that failed. */
+/*
+ * A queued or running job before all others, else the newest decides, if it failed. Packages come by twos (the debug info, the programs), and
+ * one that had nothing to say of the file is no success.
+ */
 static struct err *ask_jobs(struct store_read *read, const struct store_query *query, struct api_known *known)
 {
 	struct store_job *jobs CLEANUP(freep) = calloc(JOBS_LOOKED_AT, sizeof(*jobs));
@@ -55,10 +58,13 @@ static struct err *ask_jobs(struct store_read *read, const struct store_query *q
 			return NULL;
 		}
 	}
-	if (count && jobs[0].state == STORE_JOB_FAILED) {
+	size_t newest = 0;
+	while (newest < count && jobs[newest].state == STORE_JOB_DONE && jobs[newest].wanted_count > 0)
+		newest++;
+	if (newest < count && jobs[newest].state == STORE_JOB_FAILED) {
 		known->status = API_MODULE_FAILED;
-		(void)snprintf(known->reason, sizeof(known->reason), "job %llu failed: %s", (unsigned long long)jobs[0].id,
-			jobs[0].reason);
+		(void)snprintf(known->reason, sizeof(known->reason), "job %llu failed: %s", (unsigned long long)jobs[newest].id,
+			jobs[newest].reason);
 	}
 	return NULL;
 }
@@ -70,7 +76,7 @@ void api_known_ask(struct sources *sources, uint64_t requester, const struct sto
 	size_t len = strlen(known->reason);
 
 	bool names_only = known->status == API_MODULE_OK && !(known->answer.entry.kind & (TABLE_FROM_DWARF | TABLE_FROM_GOPCLNTAB));
-	if (!sources || (known->status != API_MODULE_UNKNOWN && known->status != API_MODULE_NO_SYMBOLS && !names_only))
+	if (!sources || (known->status != API_MODULE_UNKNOWN && known->status != API_MODULE_NO_SYMBOLS && known->status != API_MODULE_FAILED && !names_only))
 		return;
 	if (!wanted.build_id.len && known->answer.has_file)
 		wanted.build_id = known->answer.file.build_id;

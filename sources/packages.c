@@ -25,7 +25,7 @@ struct parcel {
 	struct parcel *next;
 	struct sha256 sha256;
 	unsigned users; /* inside packages_take */
-	bool done;
+	bool closed, done; /* closed: the list is read, nobody joins */
 	size_t wanted_count;
 	struct build_id wanted[STORE_JOB_WANTED_MAX];
 	struct package_taken taken;
@@ -120,6 +120,15 @@ static size_t oldest_of(const struct packages *packages)
 	return oldest;
 }
 
+/* On its way to a job: not to be dropped before that has it. */
+static bool is_on_its_way(const struct packages *packages, const struct sha256 *id)
+{
+	for (const struct parcel *parcel = packages->parcels; parcel; parcel = parcel->next)
+		if (memcmp(&parcel->sha256, id, sizeof(*id)) == 0)
+			return true;
+	return false;
+}
+
 /* One that a job still needs stays, and is looked at again. */
 static struct err *prune_locked(struct packages *packages, size_t room)
 {
@@ -134,7 +143,8 @@ static struct err *prune_locked(struct packages *packages, size_t room)
 		bool dropped = false;
 		if (kept->wanted_ms + packages->options.keep_ms > now && sum <= packages->options.keep_bytes && packages->kept_count <= KEPT_MAX - room)
 			break;
-		TRY(store_blob_drop(packages->options.store, &kept->sha256, &dropped));
+		if (!is_on_its_way(packages, &kept->sha256))
+			TRY(store_blob_drop(packages->options.store, &kept->sha256, &dropped));
 		if (!dropped)
 			break;
 		sum -= kept->bytes;
@@ -219,11 +229,8 @@ static struct err *fetch_and_submit(struct packages *packages, const struct pack
 {
 	struct err *e = fetch(packages, wanted, &parcel->taken.bytes);
 
-	(void)pthread_mutex_lock(&packages->lock); /* from here on nobody joins: the list is read */
-	struct parcel **link = &packages->parcels;
-	while (*link != parcel)
-		link = &(*link)->next;
-	*link = parcel->next;
+	(void)pthread_mutex_lock(&packages->lock);
+	parcel->closed = true;
 	(void)pthread_mutex_unlock(&packages->lock);
 	TRY(e);
 	return submit(packages, wanted, parcel, &parcel->taken.job_id);
@@ -250,7 +257,7 @@ static struct parcel *join(struct packages *packages, const struct package_wante
 {
 	struct parcel *parcel = packages->parcels;
 
-	while (parcel && (memcmp(&parcel->sha256, &wanted->file->sha256, sizeof(parcel->sha256)) != 0 || parcel->wanted_count == STORE_JOB_WANTED_MAX))
+	while (parcel && (parcel->closed || memcmp(&parcel->sha256, &wanted->file->sha256, sizeof(parcel->sha256)) != 0 || parcel->wanted_count == STORE_JOB_WANTED_MAX))
 		parcel = parcel->next;
 	if (!parcel || !wanted->build_id || parcel->wanted_count == 0)
 		return parcel && !wanted->build_id == (parcel->wanted_count == 0) ? parcel : NULL;
@@ -261,10 +268,20 @@ static struct parcel *join(struct packages *packages, const struct package_wante
 	return parcel;
 }
 
+static void unlink_parcel(struct packages *packages, const struct parcel *parcel)
+{
+	struct parcel **link = &packages->parcels;
+
+	while (*link != parcel)
+		link = &(*link)->next;
+	*link = parcel->next;
+}
+
 struct err *packages_take(struct packages *packages, const struct package_wanted *wanted, struct package_taken *ret)
 {
 	struct err *e = NULL;
 
+	TRY(packages_prune(packages));
 	(void)pthread_mutex_lock(&packages->lock);
 	struct parcel *parcel = join(packages, wanted);
 	bool joined = parcel != NULL;
@@ -285,6 +302,8 @@ struct err *packages_take(struct packages *packages, const struct package_wanted
 	if (!joined)
 		e = judge(fetch_and_submit(packages, wanted, parcel), &parcel->taken);
 	(void)pthread_mutex_lock(&packages->lock);
+	if (!joined)
+		unlink_parcel(packages, parcel);
 	parcel->done = true;
 	(void)pthread_cond_broadcast(&packages->changed);
 	*ret = parcel->taken;

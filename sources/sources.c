@@ -153,9 +153,23 @@ static struct err *submit_files(struct sources *sources, const struct source *so
 	return store_job_submit(sources->store, &job, job_ret);
 }
 
+/* What is written down of an answer; the job is there already. */
+static void fill_ask(const struct sources *sources, const struct source *source, const struct source_said *said, struct store_ask *ask)
+{
+	uint64_t wait = said->answer == STORE_ASK_FAILED ? sources->options.retry_ms : sources->options.negative_ms;
+
+	(void)snprintf(ask->source, sizeof(ask->source), "%s", source->name);
+	(void)snprintf(ask->text, sizeof(ask->text), "%s", said->text);
+	ask->answer = said->answer;
+	ask->bytes = said->bytes;
+	ask->asked_ms = wall_ms();
+	ask->next_ms = ask->asked_ms + (said->retry_after_ms > wait ? said->retry_after_ms : wait);
+}
+
 /* Each package is a job. Without the first, which has the debug info, there is nothing; without another one the text says so. */
 static struct err *submit_packages(struct sources *sources, struct source *source, const struct item *item, struct source_said *said, uint64_t *job_ret)
 {
+	const struct store_query key = key_of(&item->query);
 	const struct store_job job = make_job(source, item, said);
 	const struct build_id *wanted = said->build_id.len ? &said->build_id : &item->query.build_id;
 	struct package_taken taken;
@@ -164,8 +178,12 @@ static struct err *submit_packages(struct sources *sources, struct source *sourc
 		const struct package_wanted package = {.source = source, .file = &said->files[i], .job = &job, .build_id = wanted};
 		TRY(packages_take(sources->packages, &package, &taken));
 		said->bytes += taken.bytes;
-		if (taken.answer == STORE_ASK_FOUND && i == 0)
+		if (taken.answer == STORE_ASK_FOUND && i == 0) { /* known while the others are on their way: lines may be here before them */
+			struct store_ask ask = {.job_id = taken.job_id};
 			*job_ret = taken.job_id;
+			fill_ask(sources, source, said, &ask);
+			TRY(store_ask_put(sources->db, &key, &ask));
+		}
 		if (taken.answer == STORE_ASK_FOUND)
 			continue;
 		if (i == 0) {
@@ -241,13 +259,7 @@ static struct err *ask_one(struct sources *sources, struct source *source, struc
 					     submit_files(sources, source, item, &said, &ask.job_id));
 	if (said.answer == STORE_ASK_FAILED && sources_is_stopping(sources))
 		return NULL;
-	(void)snprintf(ask.source, sizeof(ask.source), "%s", source->name);
-	(void)snprintf(ask.text, sizeof(ask.text), "%s", said.text);
-	ask.answer = said.answer;
-	ask.bytes = said.bytes;
-	ask.asked_ms = wall_ms();
-	uint64_t wait = said.answer == STORE_ASK_FAILED ? sources->options.retry_ms : sources->options.negative_ms;
-	ask.next_ms = ask.asked_ms + (said.retry_after_ms > wait ? said.retry_after_ms : wait);
+	fill_ask(sources, source, &said, &ask);
 	count(sources, ask.answer);
 	if (sources->options.said)
 		sources->options.said(sources->options.said_context, &key, &ask);

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """A package repository made here, with a key made here and -dbgsym packages as debhelper makes them, served on loopback."""
-import gzip
-import hashlib
-import lzma
 import os
 import shutil
 import subprocess
@@ -12,122 +9,10 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from cairnd import *  # noqa: E402,F403
-from sources_test import Debuginfod as Server  # noqa: E402: files, counts, a gate
-
-if not shutil.which("gpgv") or not shutil.which("gpg"):
-    print("gpgv or gpg is not installed (Debian: gpgv gnupg)", file=sys.stderr)
-    sys.exit(77)
-
-PACK = {"": lambda b: b, ".gz": gzip.compress, ".xz": lzma.compress,
-        ".zst": lambda b: subprocess.run(["zstd", "-qc"], input=b, capture_output=True, check=True).stdout}
+from repository import *  # noqa: E402,F403
 
 
-def date(offset_s):
-    return time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(time.time() + offset_s))
-
-
-class Apt(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = tempfile.mkdtemp(prefix="cairn-apt-")
-        cls.path = compile_sample(cls.folder)
-        cls.id = build_id(cls.path)
-        stripped, debug = os.path.join(cls.folder, "stripped"), os.path.join(cls.folder, "debug")
-        subprocess.run(["objcopy", "--strip-all", cls.path, stripped], check=True)
-        subprocess.run(["objcopy", "--only-keep-debug", "--compress-debug-sections", cls.path, debug], check=True)
-        cls.file_id = file_id(read(stripped))
-        cls.addresses = text_addresses(cls.path, 50)
-        cls.truth = oracle(cls.path, cls.addresses)
-        cls.binary = cls.make_package("sample", "usr/bin/sample", stripped, "")
-        cls.dbgsym = cls.make_package("sample-dbgsym", "usr/lib/debug/.build-id/%s/%s.debug" % (cls.id[:2], cls.id[2:]), debug,
-                                      "Source: sample\nAuto-Built-Package: debug-symbols\nDepends: sample (= 1.0-1)\nBuild-Ids: %s\n" % cls.id)
-        cls.home = os.path.join(cls.folder, "gnupg")
-        os.mkdir(cls.home, 0o700)
-        cls.gpg("--quick-gen-key", "--passphrase", "", "Test <test@example.org>", "ed25519", "sign", "never")
-        cls.keyring = os.path.join(cls.folder, "keyring.gpg")
-        with open(cls.keyring, "wb") as file:
-            file.write(cls.gpg("--export"))
-
-    @classmethod
-    def tearDownClass(cls):
-        subprocess.run(["gpgconf", "--homedir", cls.home, "--kill", "all"], check=False)
-        shutil.rmtree(cls.folder)
-
-    @classmethod
-    def gpg(cls, *arguments, content=None):
-        return subprocess.run(["gpg", "--homedir", cls.home, "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments],
-                              input=content, capture_output=True, check=True).stdout
-
-    @classmethod
-    def make_package(cls, name, path, source, fields):
-        """(its stanza in Packages, its bytes), its name in the pool."""
-        root = os.path.join(cls.folder, "root", name)
-        os.makedirs(os.path.join(root, "DEBIAN"))
-        control = "Package: %s\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: x <x@example.org>\n%sDescription: x\n" % (name, fields)
-        with open(os.path.join(root, "DEBIAN/control"), "w") as file:
-            file.write(control)
-        os.makedirs(os.path.dirname(os.path.join(root, path)))
-        shutil.copy(source, os.path.join(root, path))
-        package = root + "_1.0-1_amd64.deb"
-        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, package], check=True, stdout=subprocess.DEVNULL)
-        content = read(package)
-        stanza = control + "Filename: pool/%s\nSize: %d\nSHA256: %s\n" % (
-            os.path.basename(package), len(content), hashlib.sha256(content).hexdigest())
-        return stanza, content, "pool/" + os.path.basename(package)
-
-    def setUp(self):
-        self.server = Server()
-        self.addCleanup(self.server.close)
-        self.work = tempfile.mkdtemp(prefix="cairn-apt-")
-        self.addCleanup(shutil.rmtree, self.work)
-
-    def publish(self, base="debian", suite="stable", packages=None, ending=".xz", by_hash=False, until=86400, damage=None):
-        """Makes the files of a repository. @damage changes the signed Release file."""
-        packages = [self.binary, self.dbgsym] if packages is None else packages
-        index = PACK[ending]("\n".join(stanza for stanza, _, _ in packages).encode())
-        digest = hashlib.sha256(index).hexdigest()
-        release = "Origin: test\nSuite: %s\nDate: %s\nValid-Until: %s\n%sArchitectures: amd64\nComponents: main\nSHA256:\n %s %d main/binary-amd64/Packages%s\n" % (
-            suite, date(-60), date(until), "Acquire-By-Hash: yes\n" if by_hash else "", digest, len(index), ending)
-        signed = self.gpg("--clearsign", "--digest-algo", "SHA512", "--output", "-", content=release.encode())
-        place = "/%s/dists/%s/" % (base, suite)
-        files = {place + "InRelease": damage(signed) if damage else signed}
-        self.index_path = place + ("main/binary-amd64/by-hash/SHA256/" + digest if by_hash else "main/binary-amd64/Packages" + ending)
-        files[self.index_path] = index
-        for _, content, path in packages:
-            files["/%s/%s" % (base, path)] = content
-        self.server.files.update(files)
-
-    def daemon(self, base="debian", data_dir=None, text=None, name="test.sources", flags=()):
-        text = text or "# a comment\nTypes: deb deb-src\nURIs: %s/%s/\nSuites: stable\nComponents: main\nSigned-By: %s\n" % (
-            self.server.url, base, self.keyring)
-        sources = os.path.join(self.work, name)
-        with open(sources, "w") as file:
-            file.write(text)
-        daemon = Cairnd("--sources.apt", sources, "--sources.directories", "/nonexistent", *flags, data_dir=data_dir).start()
-        self.addCleanup(daemon.__exit__)
-        return daemon
-
-    def ask(self, daemon, wait_ms=60000, **ids):
-        module = daemon.symbolize({"modules": [dict(ids or {"build_id": self.id}, addresses=self.addresses)], "wait_ms": wait_ms})[0]
-        return module
-
-    def check(self, module):
-        self.assertEqual(module["status"], "ok", module)
-        self.assertEqual([chain(r) for r in module["results"]], self.truth)
-
-    def said(self, daemon):
-        found = daemon.get("/v1/files/" + self.id).json["asked"]
-        return [a for a in found if a["source"].startswith("apt ")][0]
-
-    def wait_idle(self, daemon):
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            jobs = [daemon.get("/v1/jobs/%d" % i) for i in (1, 2)]
-            if all(j.status == 404 or j.json["state"] in ("done", "failed") for j in jobs):
-                return
-            time.sleep(0.05)
-
+class Apt(RepositoryTest):
     def test_from_nothing_to_lines(self):
         self.publish()
         daemon = self.daemon()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Symbols that nobody uploaded: folders and debuginfod servers. Loopback only; the servers are ours, and misbehave."""
+import hashlib
 import http.server
 import os
 import shutil
@@ -18,13 +19,15 @@ for name in ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY
 
 
 class Debuginfod(http.server.ThreadingHTTPServer):
-    """Answers from `files` {path: bytes | (status, body, headers)}, counts what it is asked, waits for `gate`."""
+    """Answers from `files` {path: bytes | (status, body, headers)}, counts what it is asked, waits for `gate`. With `polite` it knows
+    ranges and ETags. `sent`: (path, status, bytes of the body)."""
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.asked, self.gate, self.lock = {}, {}, threading.Event(), threading.Lock()
         self.gate.set()
+        self.polite, self.sent = False, []
         self.url = "http://127.0.0.1:%d" % self.server_port
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -44,6 +47,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def politely(self, body):
+        tag, wanted = '"%s"' % hashlib.sha1(body).hexdigest(), self.headers.get("Range")
+        if self.headers.get("If-None-Match") == tag:
+            return 304, b"", {"ETag": tag}
+        if not wanted:
+            return 200, body, {"ETag": tag}
+        first, last = wanted[len("bytes="):].split("-")
+        first, last = int(first), min(int(last or len(body)), len(body) - 1)
+        return 206, body[first:last + 1], {"ETag": tag, "Content-Range": "bytes %d-%d/%d" % (first, last, len(body))}
+
     def do_GET(self):
         server = self.server
         with server.lock:
@@ -51,6 +64,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.gate.wait(30)
         answer = server.files.get(self.path, (404, b"not found", {}))
         status, body, headers = (200, answer, {}) if isinstance(answer, bytes) else answer
+        if server.polite and status == 200:
+            status, body, headers = self.politely(body)
+        with server.lock:
+            server.sent.append((self.path, status, len(body)))
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
