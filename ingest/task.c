@@ -442,7 +442,7 @@ static struct err *ask_for(struct task *task, const struct protocol_needs *needs
 static struct err *add_needed(struct task *task, const struct protocol_needs *needs, char *reason, size_t size, bool *found_ret)
 {
 	static const enum store_role roles[] = {STORE_ROLE_SUPPLEMENT, STORE_ROLE_DEBUG, STORE_ROLE_RUNTIME};
-	char hex[BUILD_ID_HEX_SIZE], brought[200] = "";
+	char hex[BUILD_ID_HEX_SIZE], brought[140] = "";
 	struct store_blob blob;
 
 	*found_ret = false;
