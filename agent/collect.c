@@ -106,7 +106,7 @@ static struct err *add_location(struct collect *c, uint64_t frame, bool in_kerne
 {
 	const struct place place = place_of_frame(c->tables, c->kernel, frame, in_kernel);
 	struct profile_location location = {.mapping = PROFILE_NONE, .vaddr = in_kernel ? frame : place.address,
-		.kind = in_kernel ? PROFILE_FRAME_KERNEL : PROFILE_FRAME_NATIVE, .symbolized = place.function != NULL};
+		.kind = in_kernel ? PROFILE_FRAME_KERNEL : place.is_code ? PROFILE_FRAME_INTERPRETED : PROFILE_FRAME_NATIVE, .symbolized = place.function != NULL};
 	char name[TABLES_NAME_MAX + 32];
 
 	if (place.exe)

@@ -138,7 +138,7 @@ static struct err *add_location(struct otlp *o, uint64_t frame, bool in_kernel, 
 	const struct place place = place_of_frame(o->tables, o->kernel, frame, in_kernel);
 	uint32_t where = 0, kind = 0, called = 0;
 
-	TRY(attribute(o, "profile.frame.type", in_kernel ? "kernel" : "native", &kind));
+	TRY(attribute(o, "profile.frame.type", in_kernel ? "kernel" : runtime_name(place.runtime), &kind));
 	TRY(buf_reserve(&line, ROOM));
 	if (place.exe)
 		TRY(mapping(o, place.exe_number, place.exe->name, &place.exe->build_id, &place.exe->file_id, &where));

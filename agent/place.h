@@ -7,8 +7,13 @@
 #include "agent/shared.h"
 #include "agent/tables.h"
 
+/* In a frame's place of an executable: code without a file (jit.h), tables_runtime << 32 | number of its name. */
+enum { PLACE_CODE_EXE = 0xfffe };
+
 struct place {
 	bool in_kernel;
+	bool is_code;			    /* without a file, and named or marked */
+	enum tables_runtime runtime;	    /* that made it */
 	const struct tables_exe *exe;	    /* of user code; NULL: not in a file */
 	uint32_t exe_number;
 	const struct kernel_module *module; /* of kernel code; NULL: not known */
@@ -27,6 +32,14 @@ static inline struct place place_of_frame(const struct tables *tables, const str
 		return place;
 	}
 	place.exe_number = (uint32_t)(frame >> UNWIND_FRAME_EXE_SHIFT);
+	if (place.exe_number == PLACE_CODE_EXE) {
+		place.is_code = true;
+		place.runtime = (enum tables_runtime)(frame >> 32 & 0xffff);
+		place.function = tables_code_name(tables, (uint32_t)frame);
+		place.exe_number = 0;
+		place.address = 0;
+		return place;
+	}
 	place.exe = tables_exe(tables, place.exe_number);
 	place.address = frame & UNWIND_FRAME_ADDRESS_MASK;
 	return place;

@@ -7,6 +7,7 @@
 #include "agent/run.h"
 
 #include "agent/collect.h"
+#include "agent/jit.h"
 #include "agent/kernel.h"
 #include "agent/otlp.h"
 #include "agent/privilege.h"
@@ -36,6 +37,7 @@ struct agent {
 	struct tables *tables;
 	struct watch *watch;
 	struct resume *resume;
+	struct jit *jit;
 	struct kernel *kernel;
 	struct processes *processes;
 	/* One of these three, by options->protocol. */
@@ -96,6 +98,7 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 		agent->filtered++;
 		return NULL;
 	}
+	TRY(jit_mark(agent->jit, head, frames, agent->now_ms, &frames));
 	if (agent->reporter)
 		return report_sample(agent, head, frames, process);
 	return agent->otlp ? otlp_add(agent->otlp, head, frames, process) : collect_add(agent->collect, head, frames);
@@ -148,6 +151,7 @@ static struct err *on_gone(void *context, uint32_t pid)
 	struct agent *agent = context;
 
 	processes_gone(agent->processes, pid);
+	jit_gone(agent->jit, pid);
 	watch_gone(agent->watch, pid);
 	return NULL;
 }
@@ -231,6 +235,7 @@ static void log_counters(const struct agent *agent)
 	struct tables_counters tables;
 	struct watch_counters watch;
 	struct reporter_counters reporter;
+	struct jit_counters jit;
 	uint64_t counters[SAMPLE_COUNTERS], user = 0;
 	char line[LINE_BYTES] = "";
 
@@ -256,6 +261,15 @@ static void log_counters(const struct agent *agent)
 		exes->build_ns / 1000000, exes->build_peak_bytes >> 20);
 	if (agent->uploader)
 		log_uploads(agent->uploader);
+	jit_counters(agent->jit, &jit);
+	line[0] = 0;
+	append(line, "frames_named", jit.named);
+	append(line, "frames_marked", jit.marked);
+	append(line, "maps_refused", jit.maps_refused);
+	for (unsigned i = RUNTIME_NONE + 1; i < TABLES_RUNTIMES; i++)
+		append(line, runtime_name(i), jit.samples[i]);
+	if (line[0])
+		log_info("runtimes", "%s", line);
 	if (!agent->reporter)
 		return;
 	reporter_counters(agent->reporter, &reporter);
@@ -554,6 +568,7 @@ static struct err *start(struct agent *agent)
 	TRY(sampler_create(&sampling, &agent->sampler));
 	TRY(tables_create(sampler_arrays(agent->sampler), NULL, &agent->tables));
 	TRY(resume_create(agent->tables, sampler_arrays(agent->sampler), &agent->resume));
+	TRY(jit_create(agent->tables, &agent->jit));
 	TRY(watch_create(agent->tables, &agent->watch));
 	TRY(processes_create("/proc", &agent->processes));
 	TRY(kernel_create("/proc/kallsyms", &agent->kernel));
@@ -582,6 +597,7 @@ static void finish(struct agent *agent)
 	processes_destroy(agent->processes);
 	watch_destroy(agent->watch);
 	resume_destroy(agent->resume);
+	jit_destroy(agent->jit);
 	tables_destroy(agent->tables);
 	sampler_destroy(agent->sampler);
 }

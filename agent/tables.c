@@ -13,6 +13,7 @@
 #include "agent/ranges.h"
 #include "base/digest.h"
 #include "base/hmap.h"
+#include "base/intern.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -29,6 +30,7 @@ struct process {
 	uint32_t first, count;
 	uint64_t digest; /* of its mappings */
 	uint16_t *exes;	 /* count of them: each mapping's executable */
+	enum tables_runtime runtime;
 };
 
 struct tables {
@@ -41,6 +43,7 @@ struct tables {
 	struct hmap index; /* pid -> slot */
 	struct hmap inodes; /* digest of (device, inode) as /proc/PID/maps has them -> executable that it was last */
 	struct drafts *drafts;
+	struct intern code_names;
 	struct unwind_mapping *draft_items; /* of the last draft that was asked for */
 	struct tables_counters counters;
 };
@@ -304,6 +307,25 @@ static struct err *add_process(struct tables *t, uint32_t pid, struct process **
 	return NULL;
 }
 
+static enum tables_runtime runtime_of(const struct tables *t, const uint16_t *exes, uint32_t count)
+{
+	enum tables_runtime runtime = RUNTIME_NONE;
+
+	/* A runtime inside of another's process (Python in a JVM) is rare: the first that is mapped has the say. */
+	for (uint32_t i = 0; i < count && runtime == RUNTIME_NONE; i++) {
+		const struct tables_exe *exe = exes_at(t->exes, exes[i]);
+		runtime = exe ? runtime_of_name(exe->name) : RUNTIME_NONE;
+	}
+	return runtime;
+}
+
+enum tables_runtime tables_runtime(const struct tables *tables, uint32_t pid)
+{
+	const struct process *process = process_of(tables, pid);
+
+	return process ? process->runtime : RUNTIME_NONE;
+}
+
 /** The executables of what was read, each held. NULL: no memory. */
 static uint16_t *hold_exes(struct tables *t, const struct sync *s)
 {
@@ -428,7 +450,8 @@ static struct err *publish(struct tables *t, struct sync *s)
 	if (t->arrays->show(t->arrays->context, s->pid, &shown) != 0)
 		t->counters.processes_failed++;
 	release(t, process);
-	*process = (struct process){.pid = s->pid, .first = first, .count = s->count, .digest = digest, .exes = exes};
+	*process = (struct process){.pid = s->pid, .first = first, .count = s->count, .digest = digest, .exes = exes,
+		.runtime = runtime_of(t, exes, s->count)};
 	t->counters.mappings += s->count;
 	return NULL;
 }
@@ -480,6 +503,21 @@ const struct tables_exe *tables_exe(const struct tables *tables, uint32_t exe)
 	return exes_at(tables->exes, exe);
 }
 
+struct err *tables_code_number(struct tables *tables, const char *name, uint32_t *ret)
+{
+	return intern_add(&tables->code_names, name, strlen(name), ret);
+}
+
+const char *tables_code_name(const struct tables *tables, uint32_t number)
+{
+	return number < tables->code_names.count ? intern_text(&tables->code_names, number) : NULL;
+}
+
+uint32_t tables_code_count(const struct tables *tables)
+{
+	return tables->code_names.count;
+}
+
 void tables_counters(const struct tables *t, struct tables_counters *ret)
 {
 	*ret = t->counters;
@@ -527,6 +565,7 @@ void tables_destroy(struct tables *t)
 	drafts_destroy(t->drafts);
 	free(t->draft_items);
 	hmap_deinit(&t->inodes);
+	intern_deinit(&t->code_names);
 	ranges_deinit(&t->mappings);
 	hmap_deinit(&t->index);
 	free(t->processes);

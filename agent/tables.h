@@ -9,6 +9,7 @@
 #include "agent/arrays.h"
 #include "agent/exes.h"
 #include "agent/proc_maps.h"
+#include "agent/runtimes.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -66,6 +67,13 @@ uint32_t tables_pending(const struct tables *tables);
 bool tables_is_busy(const struct tables *tables);
 /** Frees executables that no process maps any more. Between windows only: their numbers may be given out again. */
 void tables_trim(struct tables *tables);
+/** What runs in a process besides native code, as far as its executables tell. */
+enum tables_runtime tables_runtime(const struct tables *tables, uint32_t pid);
+/* Names of code without a file (jit.h): numbered here, so that whoever looks at a frame finds them. */
+struct err *tables_code_number(struct tables *tables, const char *name, uint32_t *ret) MUST_USE;
+/** Until the next tables_code_number; NULL for a number that is none. */
+const char *tables_code_name(const struct tables *tables, uint32_t number);
+uint32_t tables_code_count(const struct tables *tables);
 /** What executable number @p exe is; NULL when it is none. Valid until tables_trim. */
 const struct tables_exe *tables_exe(const struct tables *tables, uint32_t exe);
 void tables_counters(const struct tables *tables, struct tables_counters *ret);

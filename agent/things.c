@@ -194,7 +194,7 @@ static struct err *executable(struct things *t, const struct place *place, uint3
 static struct err *frame(struct things *t, const struct place *place, uint32_t pid, uint32_t *ret)
 {
 	struct agent_sender_frame *added, made = {
-		.kind = place->in_kernel ? 1 : 0, .address = place->address, .file = AGENT_SENDER_NONE};
+		.kind = place->in_kernel ? 1 : place->is_code ? 2 : 0, .address = place->address, .file = AGENT_SENDER_NONE};
 
 	TRY(executable(t, place, pid, &made.executable));
 	TRY(string(t, place->function, &made.function));

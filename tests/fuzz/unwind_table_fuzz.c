@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Call frame information of hostile files. The first byte chooses: 'e' and the rest is an ELF file; 'd' a .debug_frame,
- * anything else an .eh_frame at address 0x400000. A table that was built must answer any lookup with an info that exists.
+ * Call frame information of hostile files. The first byte chooses: 'e' and the rest is an ELF file; 'd' a .debug_frame, 'g' a
+ * .gopclntab, anything else an .eh_frame at address 0x400000. A table that was built must answer any lookup with an info that exists.
  */
 #include "agent/unwind/table.h"
 
@@ -59,6 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct unwind_section section = {.bytes = bytes, .len = size - 1, .vaddr = 0x400000};
 	if (data[0] == 'd')
 		elf.debug_frame = section;
+	else if (data[0] == 'g')
+		elf.gopclntab = section;
 	else
 		elf.eh_frame = section;
 	use_table(&elf);
