@@ -174,7 +174,8 @@ static int compare_items(const void *a, const void *b)
 
 void events_sort(struct events_queue *queue)
 {
-	qsort(queue->items + queue->next, queue->count - queue->next, sizeof(*queue->items), compare_items);
+	if (queue->count > queue->next) /* without items there is no array */
+		qsort(queue->items + queue->next, queue->count - queue->next, sizeof(*queue->items), compare_items);
 }
 
 struct err *events_hand_out(struct events_queue *queue, uint64_t time_ns, const struct events_handler *handler)
