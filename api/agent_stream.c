@@ -13,6 +13,7 @@
 
 #include "api/call.h"
 #include "base/log.h"
+#include "sources/sources.h"
 #include "store/miss.h"
 #include "store/store.h"
 
@@ -20,6 +21,8 @@
 #include <time.h>
 
 enum { BUSY_RETRY_MS = 50, TICK_MS = 500, BUSY_PACE = 10 };
+
+enum { KERNEL_SIZE = 128 };
 
 /* Executables to look up. */
 struct wanted {
@@ -41,6 +44,7 @@ struct session {
 	uint64_t second; /* in which `envelopes` came */
 	uint32_t envelopes;
 	struct wanted wanted;
+	char kernel[KERNEL_SIZE]; /* uname -r of its host */
 	bool looking; /* a look-up is on its way */
 };
 
@@ -129,6 +133,7 @@ struct lookup {
 	struct session *session;
 	struct net_request *request; /* referenced */
 	struct wanted wanted;
+	char kernel[KERNEL_SIZE]; /* the session's */
 	struct buf reply; /* WantSymbols */
 };
 
@@ -195,6 +200,7 @@ static void run_lookup(void *arg)
 	for (uint32_t i = 0; i < lookup->wanted.count && !net_request_is_gone(lookup->request); i++) {
 		const struct store_file *file = &lookup->wanted.files[i];
 		bool want = false;
+		sources_kernel(api->options.sources, &file->file_id, &file->build_id, lookup->kernel, strlen(lookup->kernel));
 		struct err *e = look_up(api->options.store, file, &want);
 		if (!e && want) {
 			const struct server_want row = {.file_id = {file->file_id.bytes, FILEID_BYTES},
@@ -220,6 +226,7 @@ static void start_lookup(struct session *session)
 	lookup->session = session;
 	lookup->request = net_request_ref(net_grpc_request(session->call));
 	lookup->wanted = session->wanted;
+	memcpy(lookup->kernel, session->kernel, sizeof(lookup->kernel));
 	session->wanted = (struct wanted){0};
 	session->looking = true;
 	if (net_pool_submit(session->api->uploads, run_lookup, lookup))
@@ -405,6 +412,8 @@ static void on_hello(void *context, const struct agent_hello *hello)
 {
 	struct session *session = context;
 
+	(void)snprintf(session->kernel, sizeof(session->kernel), "%.*s", (int)(hello->kernel.len < KERNEL_SIZE ? hello->kernel.len : 0),
+		hello->kernel.len ? (const char *)hello->kernel.bytes : "");
 	session->agent = api_agents_came(session->api->agents, hello, net_request_peer(net_grpc_request(session->call)));
 }
 

@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "proto/wire.h"
+#include "sources/sources.h"
 #include "store/miss.h"
 
 #include <inttypes.h>
@@ -131,12 +132,29 @@ static struct err *learn(struct store *store, const struct otlp_module *module)
 	return store_put_file(store, STORE_TENANT_DEFAULT, &file);
 }
 
+/* The release that the request's hosts run, when all that say one say the same. */
+static struct otlp_text kernel_release(const struct otlp_intake_result *result)
+{
+	struct otlp_text one = {0};
+
+	for (uint32_t i = 0; i < result->sender_count; i++) {
+		struct otlp_text other = result->senders[i].kernel;
+		if (one.len && other.len && (one.len != other.len || memcmp(one.bytes, other.bytes, one.len) != 0))
+			return (struct otlp_text){0};
+		one = other.len ? other : one;
+	}
+	return one;
+}
+
 /* What cannot be learned now is learned with a later request. */
 static void learn_all(struct api *api, const struct otlp_intake_result *result)
 {
+	struct otlp_text release = kernel_release(result);
+
 	for (size_t i = 0; i < result->module_count; i++) {
 		if (!take_turn(api->otlp, &result->modules[i]))
 			continue;
+		sources_kernel(api->options.sources, &result->modules[i].file_id, &result->modules[i].build_id, release.bytes, release.len);
 		CLEANUP(err_freep) struct err *e = learn(api->options.store, &result->modules[i]);
 		if (e)
 			log_warn("otlp", "learn=failed error=\"%s\"", err_message(e));

@@ -34,6 +34,7 @@ struct otlp_sender {
 	struct otlp_text name, version; /* of the scope, else of the resource's telemetry.sdk */
 	struct otlp_text host, host_id, machine, os; /* host.name (else k8s.node.name), host.id, host.arch, os.description */
 	struct otlp_text node;
+	struct otlp_text kernel; /* os.kernel.release, host.kernel.release, else what os.description says: uname -r */
 	uint64_t samples; /* handed to the batch */
 };
 

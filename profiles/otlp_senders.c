@@ -23,12 +23,24 @@ static struct otlp_text *place_of(struct otlp_sender *sender, struct otlp_text k
 		struct otlp_text *place;
 	} places[] = {{"host.name", &sender->host}, {"host.id", &sender->host_id}, {"host.arch", &sender->machine},
 		{"os.description", &sender->os}, {"k8s.node.name", &sender->node}, {"telemetry.sdk.name", &sender->name},
-		{"telemetry.sdk.version", &sender->version}};
+		{"telemetry.sdk.version", &sender->version},
+		{"os.kernel.release", &sender->kernel}, {"host.kernel.release", &sender->kernel}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
 		if (text_is(key, places[i].key))
 			return places[i].place;
 	return NULL;
+}
+
+/* The SDKs' os.description has uname's words in it: "Debian GNU/Linux 12 (bookworm) (Linux host 6.1.0-50-amd64 #1 SMP ..)". */
+static struct otlp_text kernel_of(struct otlp_text os)
+{
+	static const char mark[] = "(Linux ";
+	const char *at = os.len ? memmem(os.bytes, os.len, mark, sizeof(mark) - 1) : NULL;
+	const char *end = os.bytes + os.len, *host = at ? memchr(at + sizeof(mark) - 1, ' ', (size_t)(end - at) - (sizeof(mark) - 1)) : NULL;
+	const char *behind = host ? memchr(host + 1, ' ', (size_t)(end - host - 1)) : NULL;
+
+	return behind ? (struct otlp_text){host + 1, (size_t)(behind - host - 1)} : (struct otlp_text){0};
 }
 
 static void read_resource(const struct otlp_request *request, struct wire_span resource, struct otlp_sender *sender)
@@ -43,6 +55,8 @@ static void read_resource(const struct otlp_request *request, struct wire_span r
 	}
 	if (!sender->host.len)
 		sender->host = sender->node;
+	if (!sender->kernel.len)
+		sender->kernel = kernel_of(sender->os);
 }
 
 static void read_scope(struct wire_span scope, struct otlp_sender *sender)
@@ -72,7 +86,7 @@ static bool same_text(struct otlp_text a, struct otlp_text b)
 static bool same_sender(const struct otlp_sender *a, const struct otlp_sender *b)
 {
 	return same_text(a->host, b->host) && same_text(a->host_id, b->host_id) && same_text(a->name, b->name) &&
-	       same_text(a->version, b->version);
+	       same_text(a->version, b->version) && same_text(a->kernel, b->kernel);
 }
 
 void otlp_intake_sender(struct otlp_intake *in, const struct otlp_profile *profile, uint64_t samples)

@@ -233,6 +233,22 @@ static struct err *find_debug(struct apt *apt, const struct build_id *id, struct
 	return e;
 }
 
+/* By release: no index names a kernel's files by build ID. The package has all modules, too; the job builds what is wanted of it. */
+static struct err *find_kernel(struct apt *apt, const char *release, struct apt_record *ret, const struct apt_repository_state **repository_ret)
+{
+	/* Debian; Ubuntu, whose signed kernels have the debug symbols of the unsigned ones. */
+	static const char *const before[] = {"linux-image-", "linux-image-unsigned-", "linux-image-"}, *const behind[] = {"-dbg", "-dbgsym", "-dbgsym"};
+	char name[APT_PACKAGE_SIZE];
+
+	*repository_ret = NULL;
+	for (size_t i = 0; release[0] && i < ARRAY_SIZE(before) && !*repository_ret; i++) {
+		(void)snprintf(name, sizeof(name), "%s%s%s", before[i], release, behind[i]);
+		struct build_id key = apt_name_key(name);
+		TRY(look_up_fresh(apt, &key, ret, repository_ret));
+	}
+	return NULL;
+}
+
 static struct err *say_found(struct apt *apt, const struct source_wanted *wanted, const struct apt_record *debug,
 	const struct apt_repository_state *where, struct source_said *ret)
 {
@@ -260,7 +276,14 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 		source_say(ret, STORE_ASK_NOT_FOUND, "indices name build IDs, and that of this file is not known");
 		return NULL;
 	}
-	TRY(find_debug(apt, &wanted->build_id, &debug, &where));
+	struct source_wanted without_image = *wanted;
+	TRY(find_kernel(apt, wanted->kernel_release, &debug, &where));
+	if (where) { /* what runs is not needed to read its addresses */
+		without_image.has_runtime = true;
+		wanted = &without_image;
+	} else {
+		TRY(find_debug(apt, &wanted->build_id, &debug, &where));
+	}
 	(void)pthread_mutex_lock(&apt->lock);
 	if (where)
 		e = say_found(apt, wanted, &debug, where, ret);

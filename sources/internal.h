@@ -5,6 +5,7 @@
 #ifndef CAIRN_SOURCES_INTERNAL_H
 #define CAIRN_SOURCES_INTERNAL_H
 
+#include "sources/kernels.h"
 #include "sources/packages.h"
 #include "sources/source.h"
 #include "sources/sources.h"
@@ -35,6 +36,7 @@ struct sources {
 	struct store_sources *db;
 	struct fetch *fetch;
 	struct packages *packages;
+	struct kernels kernels;
 	struct sync *sync;
 	struct source *all[SOURCES_MAX];
 	size_t count;

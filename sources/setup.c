@@ -100,7 +100,9 @@ struct err *sources_start(struct store *store, const struct sources_options *opt
 	set_defaults(&sources->options);
 	(void)pthread_mutex_init(&sources->lock, NULL);
 	(void)pthread_cond_init(&sources->changed, NULL);
-	struct err *e = start(sources);
+	struct err *e = kernels_init(&sources->kernels);
+	if (!e)
+		e = start(sources);
 	if (e) {
 		sources_destroy(sources);
 		return err_wrap(e, "sources");
@@ -137,6 +139,7 @@ void sources_destroy(struct sources *sources)
 		sources->first = next;
 	}
 	packages_destroy(sources->packages);
+	kernels_deinit(&sources->kernels);
 	fetch_destroy(sources->fetch);
 	store_sources_close(sources->db);
 	(void)pthread_cond_destroy(&sources->changed);

@@ -7,6 +7,7 @@
 #define CAIRN_SOURCES_SOURCE_H
 
 #include "sources/fetch.h"
+#include "sources/kernels.h"
 #include "store/job.h"
 #include "store/source.h"
 #include "store/store.h"
@@ -22,6 +23,7 @@ struct source_wanted {
 	struct build_id build_id; /* len 0: not known */
 	bool in_public_index;	  /* some public repository names the build ID: it is no secret */
 	bool has_runtime;	  /* the runtime file is known: only debug info is wanted */
+	char kernel_release[KERNEL_RELEASE_SIZE]; /* of a Linux kernel or module: whose (uname -r); "": of none, or not known */
 };
 
 struct source_file {

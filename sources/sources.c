@@ -245,6 +245,7 @@ static struct err *ask_one(struct sources *sources, struct source *source, struc
 
 	*found_ret = false;
 	set_phase(sources, item, source->name);
+	kernels_find(&sources->kernels, &wanted.build_id, wanted.kernel_release);
 	if (wanted.build_id.len)
 		TRY(store_index_names(sources->db, &wanted.build_id, &wanted.in_public_index));
 	if (source->is_public && !wanted.in_public_index && !sources->options.ask_private)
@@ -495,6 +496,14 @@ void sources_ask(struct sources *sources, const struct store_query *query, uint6
 	if (!is_queued(sources, query, ret))
 		enqueue(sources, query, requester, ret);
 	(void)pthread_mutex_unlock(&sources->lock);
+}
+
+void sources_kernel(struct sources *sources, const struct fileid *file_id, const struct build_id *build_id, const char *release, size_t len)
+{
+	struct fileid kernel = fileid_from_kernel_build_id(build_id->bytes, build_id->len);
+
+	if (sources && fileid_equal(file_id, &kernel))
+		err_free(kernels_note(&sources->kernels, build_id, release, len)); /* said again with the next request */
 }
 
 struct err *sources_said(struct sources *sources, const struct store_query *query, struct store_ask *asks, size_t cap, size_t *n_ret)

@@ -72,6 +72,12 @@ struct sources_answer {
  */
 void sources_ask(struct sources *sources, const struct store_query *query, uint64_t requester, struct sources_answer *ret);
 
+/**
+ * The host that reports a file runs this kernel release (uname -r): if the file is a kernel or module (its file ID is made of its build ID)
+ * its debug package is found by that. Say it before the ID is asked for. Thread: any; never blocks. NULL @p sources: nothing.
+ */
+void sources_kernel(struct sources *sources, const struct fileid *file_id, const struct build_id *build_id, const char *release, size_t len);
+
 /** What was said of an ID, for a person: under its file ID and under its build ID. NULL @p sources gives none. */
 struct err *sources_said(struct sources *sources, const struct store_query *query, struct store_ask *asks, size_t cap,
 	size_t *n_ret) MUST_USE;

@@ -21,7 +21,7 @@ except ImportError:
 from agent_client import *  # noqa: E402,F403
 import otlp_encode  # noqa: E402
 
-KERNEL = os.environ["CAIRN_KERNEL"]
+KERNEL = os.path.join(BINARY_DIR, "fixtures-kernel")
 UPLOAD = os.path.join(BINARY_DIR, "bin", "upload-symbols")
 PATH = "/v1development/profiles"
 TYPE = "profile.frame.type"
