@@ -31,6 +31,9 @@ const volatile __u32 only_pid = 0;  /* 0: all */
 const volatile __u32 ring_bytes = 4096;
 const volatile __u32 off_cpu_threshold = 0; /* of 2^32: probability that a thread which leaves a CPU is sampled */
 
+/* Keeps the compiler from testing another register than the one it then uses: the verifier would not see the bound. */
+#define AS_IT_IS(value) asm volatile("" : "+r"(value))
+
 /* 0: to be sampled; else a counter. */
 ALWAYS int refused(__u64 ids)
 {
@@ -95,6 +98,7 @@ ALWAYS int step(struct scratch *scratch)
 /* Puts state and stack behind the @slots frames. */
 ALWAYS void copy_cut(struct scratch *scratch, __u64 slots)
 {
+	AS_IT_IS(slots);
 	if (slots > SLOTS)
 		return;
 	struct sample_cut *cut = (struct sample_cut *)&scratch->frames[slots];
@@ -140,10 +144,13 @@ ALWAYS void finish(void *ctx, struct scratch *scratch, int has_kernel)
 		return;
 	if (has_kernel) {
 		long bytes = bpf_get_stack(ctx, &scratch->frames[frames], SAMPLE_KERNEL_MAX * sizeof(__u64), 0);
-		if (bytes > 0 && bytes <= (long)(SAMPLE_KERNEL_MAX * sizeof(__u64)))
+		if (bytes > 0)
 			kernel = (__u64)bytes / sizeof(__u64);
 		else
 			count(SAMPLE_COUNT_NO_KERNEL_STACK);
+		AS_IT_IS(kernel);
+		if (kernel > SAMPLE_KERNEL_MAX)
+			return;
 	}
 	scratch->head.frame_count = (__u16)frames;
 	scratch->head.kernel_count = (__u16)kernel;

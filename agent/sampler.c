@@ -543,6 +543,11 @@ void sampler_usage(const struct sampler *s, uint64_t *run_ns_ret, uint64_t *map_
 		*map_bytes_ret += bpf_map__fd(map) >= 0 ? map_memory(bpf_map__fd(map)) : 0;
 }
 
+const char *sampler_regs_way_name(enum sample_regs_way way)
+{
+	return way == SAMPLE_REGS_HELPER ? "helper" : way == SAMPLE_REGS_TASK_STACK ? "task_stack" : "stack_top";
+}
+
 unsigned sampler_cpus(const struct sampler *sampler)
 {
 	return sampler->online;

@@ -90,6 +90,8 @@ const char *sampler_counter_name(unsigned counter);
 /** What the kernel's half takes: run time since it was loaded (0 unless kernel.bpf_stats_enabled), and memory of its maps. */
 void sampler_usage(const struct sampler *sampler, uint64_t *run_ns_ret, uint64_t *map_bytes_ret);
 unsigned sampler_cpus(const struct sampler *sampler);
+/** "stack_top", "task_stack", "helper". */
+const char *sampler_regs_way_name(enum sample_regs_way way);
 void sampler_status(const struct sampler *sampler, struct sampler_status *ret);
 
 #endif

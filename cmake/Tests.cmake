@@ -21,16 +21,20 @@ function(cairn_test name)
 		ENVIRONMENT "CAIRN_SOURCE_DIR=${PROJECT_SOURCE_DIR};CAIRN_BINARY_DIR=${PROJECT_BINARY_DIR};${arg_ENVIRONMENT}")
 endfunction()
 
-# cairn_script_test(NAME COMMAND ... [LABEL lint|integration] [TIMEOUT s]): exit 0 passes, 77 skips.
+# cairn_script_test(NAME COMMAND ... [LABEL lint|integration] [TIMEOUT s] [CONFIGURATIONS c]): exit 0 passes, 77 skips.
+# With CONFIGURATIONS it runs under `ctest -C c` only.
 function(cairn_script_test name)
-	cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "COMMAND;ENVIRONMENT")
+	cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "COMMAND;ENVIRONMENT;CONFIGURATIONS")
 	if(NOT arg_LABEL)
 		set(arg_LABEL integration)
 	endif()
 	if(NOT arg_TIMEOUT)
 		set(arg_TIMEOUT 300)
 	endif()
-	add_test(NAME ${arg_LABEL}.${name} COMMAND ${arg_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+	if(arg_CONFIGURATIONS)
+		set(arg_CONFIGURATIONS CONFIGURATIONS ${arg_CONFIGURATIONS})
+	endif()
+	add_test(NAME ${arg_LABEL}.${name} COMMAND ${arg_COMMAND} ${arg_CONFIGURATIONS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 	set_tests_properties(${arg_LABEL}.${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77
 		FAIL_REGULAR_EXPRESSION "${CAIRN_SANITIZER_WORDS}"
 		ENVIRONMENT "CAIRN_SOURCE_DIR=${PROJECT_SOURCE_DIR};CAIRN_BINARY_DIR=${PROJECT_BINARY_DIR};${arg_ENVIRONMENT}")

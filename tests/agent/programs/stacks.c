@@ -2,6 +2,7 @@
 /*
  * A program that ends, or spins, at the bottom of a stack of a chosen shape:
  *     stacks CASE [spin]
+ * or calls a function 500 times a second (beat), or stays in the kernel (kernel).
  * Built several ways by the tests: -O0, -O2, with and without frame pointers, static.
  */
 #define _GNU_SOURCE
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 static volatile int spin, sink;
@@ -99,6 +101,28 @@ static __attribute__((noinline)) int in_signal(int n)
 	return sink + n;
 }
 
+static __attribute__((noinline)) void beat(int n)
+{
+	sink += n;
+	usleep(2000);
+}
+
+static int beats(int n)
+{
+	for (;;)
+		beat(n);
+	return sink;
+}
+
+static int in_kernel(int n)
+{
+	static char bytes[1 << 16];
+
+	for (;;)
+		if (getrandom(bytes, sizeof(bytes), 0) < 0)
+			return sink + n;
+}
+
 static void *thread(void *arg)
 {
 	if (arg)
@@ -158,6 +182,10 @@ int main(int argc, char **argv)
 		return threads(5);
 	if (strcmp(name, "cold") == 0)
 		return cold_case(argc);
-	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads [spin [DEPTH]]\n");
+	if (strcmp(name, "beat") == 0)
+		return beats(argc);
+	if (strcmp(name, "kernel") == 0)
+		return in_kernel(argc);
+	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads|beat|kernel [spin [DEPTH]]\n");
 	return 2;
 }

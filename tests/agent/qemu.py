@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""cairn-agent on another kernel: qemu.py VERSION... (6.1, 5.10, 6.12: Debian's cloud kernels), under qemu without KVM.
+
+Makes an initramfs of busybox, cairn-agent with its libraries, and programs of known stacks; boots; runs `cairn-agent --once` in each
+way that this kernel has or can be made to take; brings profiles and words out over the serial line; compares with the programs.
+
+Where the kernel comes from, the first that is there:
+    CAIRN_QEMU_KERNELS   a folder with linux-image-VERSION*-cloud-amd64*.deb, or with vmlinuz-VERSION*
+    /boot                an installed one
+    apt-get download     what the machine's own sources have, kept in the build folder
+Skipped (77) with the reason where there is no qemu, busybox or kernel.
+"""
+
+import base64
+import glob
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import live  # noqa: E402
+
+BOOT_SECONDS_MAX = 240
+GUEST_PATH = "/bin:/sbin"
+# As written, and one frame of main: `bottom` at the leaf, then what the case says.
+CASES = {
+    "leaf": lambda n: n[:3] == ["bottom", "leaf_case", "main"],
+    "deep": lambda n: n[0] == "bottom" and n.count("deep") == 251 and "main" in n,
+    "aligned": lambda n: n[:4] == ["bottom", "dynamic", "aligned", "main"],
+    "plt": lambda n: n[:2] == ["bottom", "compare"] and "main" in n,
+    "signal": lambda n: n[0] == "bottom" and "handler" in n and "in_signal" in n and "main" in n,
+}
+
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH={path}
+mount -t devtmpfs none /dev
+mount -t proc none /proc
+mount -t sysfs none /sys
+mkdir -p /tmp
+echo 2 > /proc/sys/kernel/printk
+run() {{
+	name=$1
+	shift
+	echo "@@begin $name"
+	cairn-agent -o /tmp/out "$@" 2>/tmp/words
+	echo "@@exit $?"
+	cat /tmp/words
+	echo "@@profile"
+	[ -f /tmp/out ] && base64 /tmp/out
+	rm -f /tmp/out
+	echo "@@end"
+}}
+echo "@@kernel $(uname -r) btf=$([ -f /sys/kernel/btf/vmlinux ] && echo 1 || echo 0)"
+{script}
+echo "@@done"
+poweroff -f
+"""
+
+START = """for case in leaf deep aligned plt signal; do stacks $case spin 250 & done
+stacks kernel &
+sleep 0.2
+"""
+
+STOP = """killall stacks
+"""
+
+
+class Skip(Exception):
+    pass
+
+
+def cpio_entry(name, mode, data, inode):
+    fields = [inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
+    head = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
+    head += b"\0" * (-len(head) % 4)
+    return head + data + b"\0" * (-len(data) % 4)
+
+
+def make_initramfs(path, files, init):
+    """files: {path in the guest: path here}. Format: newc of cpio(5)."""
+    folders = {"bin", "sbin", "dev", "proc", "sys", "tmp"}
+    for name in files:
+        parts = name.split("/")[:-1]
+        folders.update("/".join(parts[:i + 1]) for i in range(len(parts)))
+    entries = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(folders)]
+    for name, source in files.items():
+        with open(source, "rb") as file:
+            entries.append((name, stat.S_IFREG | 0o755, file.read()))
+    entries.append(("init", stat.S_IFREG | 0o755, init.encode()))
+    with open(path, "wb") as out:
+        for inode, (name, mode, data) in enumerate(entries, 1):
+            out.write(cpio_entry(name, mode, data, inode))
+        out.write(cpio_entry("TRAILER!!!", 0, b"", 0))
+
+
+def libraries(program):
+    """{path in the guest: path here} of what the dynamic linker will look for."""
+    text = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return {path.lstrip("/"): path for path in re.findall(r"(/\S+) \(0x", text)}
+
+
+def unpack(deb, folder):
+    subprocess.run(["dpkg-deb", "-x", deb, folder], check=True)
+    found = glob.glob(os.path.join(folder, "boot/vmlinuz-*"))
+    return found[0] if found else None
+
+
+def find_kernel(version, folder):
+    given = os.environ.get("CAIRN_QEMU_KERNELS", "")
+    cache = os.path.join(os.environ["CAIRN_BINARY_DIR"], "qemu-kernels")
+    for place in filter(None, (given, "/boot", cache)):
+        for found in sorted(glob.glob(os.path.join(place, f"vmlinuz-{version}[.-]*"))):
+            if place != "/boot" or "cloud" in found:
+                return found
+        for found in sorted(glob.glob(os.path.join(place, f"linux-image-{version}[.-]*cloud-amd64*.deb"))):
+            kernel = unpack(found, folder)
+            if kernel:
+                return kernel
+    names = subprocess.run(["apt-cache", "pkgnames", f"linux-image-{version}"], capture_output=True, text=True, check=False).stdout.split()
+    names = [name for name in names if re.fullmatch(rf"linux-image-{re.escape(version)}[.-][0-9][^ ]*cloud-amd64", name)]
+    os.makedirs(cache, exist_ok=True)
+    # The newest is what the archive surely still has.
+    for name in sorted(names, key=lambda text: [int(part) for part in re.findall(r"\d+", text)], reverse=True)[:2]:
+        run = subprocess.run(["apt-get", "download", "-q", name], cwd=cache, capture_output=True, text=True, check=False, timeout=120)
+        found = glob.glob(os.path.join(cache, f"{name}_*.deb"))
+        if run.returncode == 0 and found:
+            return unpack(found[0], folder)
+    raise Skip(f"no cloud kernel {version}: not in CAIRN_QEMU_KERNELS, /boot, or apt's sources")
+
+
+def boot(kernel, initramfs, log):
+    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "640", "-nographic", "-no-reboot", "-nodefaults",
+               "-serial", "stdio", "-monitor", "none", "-net", "none", "-cpu", "max", "-kernel", kernel, "-initrd", initramfs,
+               "-append", "console=ttyS0 quiet panic=-1 mitigations=off"]
+    try:
+        run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, timeout=BOOT_SECONDS_MAX)
+        text = run.stdout
+    except subprocess.TimeoutExpired as error:
+        text = (error.stdout or b"").decode(errors="replace")
+    with open(log, "w", encoding="utf-8") as file:
+        file.write(text)
+    return text.replace("\r", "")
+
+
+def parse(text, folder):
+    """({run name: (exit code, words, counters, samples, mappings)}, kernel line)"""
+    runs = {}
+    for match in re.finditer(r"@@begin (\S+)\n(.*?)@@exit (\d+)\n(.*?)@@profile\n(.*?)@@end", text, re.S):
+        name, _, code, words, profile = match.groups()
+        samples, mappings = [], {}
+        if profile.strip():
+            path = os.path.join(folder, name + ".pb.gz")
+            with open(path, "wb") as file:
+                file.write(base64.b64decode(re.sub(r"[^A-Za-z0-9+/=]", "", profile)))
+            samples, mappings = live.read_pprof(path)
+        counters = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)\b", words)}
+        runs[name] = (int(code), words, counters, samples, mappings)
+    kernel = re.search(r"@@kernel (.*)", text)
+    return runs, kernel.group(1) if kernel else ""
+
+
+def stacks_of(samples, executable):
+    table = live.symbols(executable)
+    named = []
+    for stack, value in samples:
+        names = [name for name in (live.function_of(table, frame, executable) for frame in stack) if name]
+        if names:
+            named.append((names, value))
+    return named
+
+
+def check_programs(name, run, executable):
+    code, words, counters, samples, mappings = run
+    if not live.check(code == 0, f"{name}: exit {code}: {words.strip()[-300:] if code else 'fine'}"):
+        return False
+    stacks = stacks_of(samples, executable)
+    ok = live.check(mappings.get(os.path.basename(executable)) == live.build_id(executable), f"{name}: build ID")
+    for case, wanted in CASES.items():
+        function = {"leaf": "leaf_case", "deep": "deep", "aligned": "aligned", "plt": "compare", "signal": "in_signal"}[case]
+        ours = [(names, value) for names, value in stacks if function in names and (case == "signal" or "handler" not in names)]
+        total = sum(value for _, value in ours)
+        good = sum(value for names, value in ours if wanted(names))
+        ok &= live.check(total > 0 and good >= 0.95 * total, f"{name}: {case}: {good} of {total} as written")
+    table = live.symbols(executable)
+    stacks = [([live.function_of(table, frame, executable) or frame for frame in stack], value) for stack, value in samples]
+    total = sum(value for stack, value in stacks if "in_kernel" in stack)
+    kernel = sum(value for stack, value in stacks if "in_kernel" in stack and "main" in stack and any("getrandom" in frame for frame in stack))
+    ok &= live.check(total > 0 and kernel >= 0.8 * total, f"{name}: kernel: {kernel} of {total} samples through a named getrandom to main")
+    ok &= live.check(counters["complete_permille"] >= 900, f"{name}: {counters['complete_permille']} permille complete of {counters['user_stacks']}")
+    return ok
+
+
+def script():
+    """The runs in the guest. Which of them matter is known from the kernel's line and the agent's words."""
+    common = "--samples-per-second 100"
+    return START + f"""run plain --once 1500ms {common}
+run tails --once 1500ms {common} --no-bpf-loop
+run top --once 1500ms {common} --no-task-regs
+""" + STOP + f"""stacks beat & sleep 3600 & sleep 0.5
+run others --once 1s --off-cpu-threshold 1 --uprobe /bin/stacks:beat
+killall stacks
+for i in 1 2; do taskset $i stacks leaf spin & done
+(until [ "$(ls -l /proc/$(pidof cairn-agent)/fd 2>/dev/null | grep -c perf_event)" = 4 ]; do sleep 0.1; done
+echo 0 > /sys/devices/system/cpu/cpu1/online; sleep 2; echo 1 > /sys/devices/system/cpu/cpu1/online; taskset 2 stacks plt spin) &
+run hotplug --once 5s {common}
+killall stacks
+"""
+
+
+def test_kernel(version, folder, files, executable):
+    kernel = find_kernel(version, folder)
+    initramfs = os.path.join(folder, "initramfs")
+    make_initramfs(initramfs, files, INIT.format(path=GUEST_PATH, script=script()))
+    text = boot(kernel, initramfs, os.path.join(os.environ["CAIRN_BINARY_DIR"], f"qemu-{version}.log"))
+    runs, line = parse(text, folder)
+    if not live.check("@@done" in text, f"{version}: booted and ran to the end: {line}"):
+        print(text[-3000:])
+        return False
+    ok = True
+    for name in ("plain", "tails", "top"):
+        ok &= check_programs(f"{version} {name}", runs[name], executable)
+    counted = {name: run[2] for name, run in runs.items()}
+    has_helper = "regs_way=helper" in runs["plain"][1]
+    way = "user_regs_btf" if has_helper else "user_regs_task"
+    ok &= live.check(counted["plain"].get(way, 0) > 0, f"{version} plain: {way}={counted['plain'].get(way, 0)}, bpf_loop={counted['plain'].get('bpf_loop')}")
+    ok &= live.check(counted["tails"].get("bpf_loop") == 0, f"{version} tails: without bpf_loop")
+    ok &= live.check(counted["top"].get("user_regs_stack", 0) > 0, f"{version} top: user_regs_stack={counted['top'].get('user_regs_stack', 0)}")
+    ok &= check_others(version, runs, executable)
+    return ok
+
+
+def check_others(version, runs, executable):
+    code, words, counters, samples, _ = runs["others"]
+    stacks = stacks_of(samples, executable)
+    slept = sum(1 for names, _ in stacks if names[:3] == ["beat", "beats", "main"])
+    ok = live.check(code == 0 and counters.get("off_cpu_samples", 0) > 50 and slept > 0,
+                    f"{version} off-CPU: {counters.get('off_cpu_samples', 0)} samples, {slept} different stacks through beat to main; {words[-300:] if code else ''}")
+    hit = sum(1 for names, _ in stacks if names == ["beat", "beats", "main", "_start"])
+    ok &= live.check(counters.get("probe_hits", 0) > 50 and hit > 0, f"{version} probe: {counters.get('probe_hits', 0)} hits, {hit} different stacks as written")
+    code, words, counters, samples, _ = runs["hotplug"]
+    plt = sum(value for names, value in stacks_of(samples, executable) if "compare" in names)
+    ok &= live.check(code == 0 and counters.get("cpus_gone") == 1 and counters.get("cpus_come") == 1 and plt > 0,
+                     f"{version} hotplug: gone {counters.get('cpus_gone')}, come {counters.get('cpus_come')}; {plt} samples of what ran there afterwards; "
+                     f"{words[-300:] if code else ''}")
+    return ok
+
+
+def main():
+    for tool in ("qemu-system-x86_64", "busybox"):
+        if not shutil.which(tool):
+            print(f"skipped: {tool} is not installed")
+            return 77
+    if "not a dynamic" not in subprocess.run(["ldd", shutil.which("busybox")], capture_output=True, text=True, check=False).stderr:
+        print("skipped: busybox is not static (busybox-static)")
+        return 77
+    agent, unwind = (os.path.join(os.environ["CAIRN_BINARY_DIR"], "bin", name) for name in ("cairn-agent", "cairn-unwind"))
+    with tempfile.TemporaryDirectory() as folder:
+        executable = live.build(folder, "stacks", "gcc", "-O2", "-fomit-frame-pointer", "-fno-inline", "-fno-optimize-sibling-calls", "-fno-ipa-sra",
+                                "-Wl,--build-id")
+        files = {"bin/busybox": shutil.which("busybox"), "bin/cairn-agent": agent, "bin/cairn-unwind": unwind, "bin/stacks": executable}
+        files.update(libraries(agent))
+        files.update(libraries(unwind))
+        files.update(libraries(executable))
+        ok, skipped = True, []
+        for version in sys.argv[1:]:
+            try:
+                place = os.path.join(folder, version)
+                os.makedirs(place)
+                ok &= test_kernel(version, place, files, executable)
+            except Skip as reason:
+                skipped.append(str(reason))
+        for reason in skipped:
+            print(f"skipped: {reason}")
+        return 1 if not ok else 77 if len(skipped) == len(sys.argv) - 1 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
