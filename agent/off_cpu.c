@@ -61,10 +61,10 @@ static struct waiting *set_of(struct off_cpu *o, uint32_t tid)
 	return o->sets[tid % OFF_CPU_SETS];
 }
 
-void off_cpu_begin(struct off_cpu *o, const struct sample_head *head, const uint64_t *frames)
+void off_cpu_begin(struct off_cpu *o, const struct sample_head *head)
 {
 	struct waiting *set = set_of(o, head->tid), *place = &set[0];
-	size_t frame_bytes = ((size_t)head->frame_count + head->kernel_count) * sizeof(*frames), bytes = sizeof(*head) + frame_bytes;
+	size_t bytes = sizeof(*head) + ((size_t)head->frame_count + head->kernel_count) * sizeof(uint64_t) + head->cut_bytes;
 
 	for (size_t i = 0; i < WAYS; i++) {
 		if (set[i].record && set[i].record->tid == head->tid) { /* its end was lost */
@@ -81,10 +81,7 @@ void off_cpu_begin(struct off_cpu *o, const struct sample_head *head, const uint
 		o->counters.dropped++;
 		return;
 	}
-	memcpy(record, head, sizeof(*head));
-	if (frame_bytes > 0)
-		memcpy(record + 1, frames, frame_bytes);
-	record->cut_bytes = 0;
+	memcpy(record, head, bytes);
 	*place = (struct waiting){.record = record, .bytes = bytes};
 	o->bytes += bytes;
 	o->counters.waiting++;

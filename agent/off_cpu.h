@@ -26,8 +26,8 @@ struct off_cpu_counters {
 struct off_cpu;
 struct err *off_cpu_create(struct off_cpu **ret) MUST_USE;
 void off_cpu_destroy(struct off_cpu *off_cpu);
-/** Keeps a copy of @p head and its frames. A copy that finds no room is dropped. */
-void off_cpu_begin(struct off_cpu *off_cpu, const struct sample_head *head, const uint64_t *frames);
+/** Keeps a copy of a whole record. A copy that finds no room is dropped. */
+void off_cpu_begin(struct off_cpu *off_cpu, const struct sample_head *record);
 /** The record that @p end belongs to, with its value; NULL: none. Frames follow the head. Valid until the next call. */
 const struct sample_head *off_cpu_end(struct off_cpu *off_cpu, const struct sample_head *end);
 void off_cpu_counters(const struct off_cpu *off_cpu, struct off_cpu_counters *ret);

@@ -234,6 +234,7 @@ static void log_counters(const struct agent *agent)
 {
 	struct tables_counters tables;
 	struct watch_counters watch;
+	struct sampler_status kernel;
 	struct reporter_counters reporter;
 	struct jit_counters jit;
 	uint64_t counters[SAMPLE_COUNTERS], user = 0;
@@ -250,6 +251,11 @@ static void log_counters(const struct agent *agent)
 		agent->records, user, user ? counters[UNWIND_END_COMPLETE] * 1000 / user : 0, sampler_cpus(agent->sampler), agent->lost_events,
 		agent->filtered);
 	log_info("counters", "%s", line);
+	sampler_status(agent->sampler, &kernel);
+	log_info("kernel", "bpf_loop=%d regs_way=%s table_bytes=%" PRIu64 " tables_not_grown=%" PRIu64 " cpus_come=%" PRIu64 " cpus_gone=%" PRIu64
+			   " off_cpu_waiting=%" PRIu64 " off_cpu_dropped=%" PRIu64 " off_cpu_unmatched=%" PRIu64,
+		kernel.has_loop, sampler_regs_way_name(kernel.regs_way), kernel.table_bytes, kernel.tables_not_grown, kernel.cpus_come,
+		kernel.cpus_gone, kernel.off_cpu_waiting, kernel.off_cpu_dropped, kernel.off_cpu_unmatched);
 	const struct exes_counters *exes = &tables.exes;
 	log_info("tables", "processes=%" PRIu64 " executables=%" PRIu64 " pending=%" PRIu64 " deltas=%" PRIu64 " mappings=%" PRIu64
 			   " synced=%" PRIu64 " unchanged=%" PRIu64 " cut=%" PRIu64 " gone=%" PRIu64 " dropped=%" PRIu64,
@@ -279,7 +285,7 @@ static void log_counters(const struct agent *agent)
 		reporter.failures, reporter.spool_bytes, reporter.dropped_queue, reporter.dropped_spool, reporter.refused);
 }
 
-enum { LOSSES_MAX = 8 };
+enum { LOSSES_MAX = 16 };
 
 static void add_loss(struct agent_loss *losses, size_t *count, const char *reason, uint64_t samples)
 {
@@ -288,13 +294,16 @@ static void add_loss(struct agent_loss *losses, size_t *count, const char *reaso
 }
 
 /* Samples that are lost. Stacks that are not whole are in the log (log_counters). */
-static size_t gather_losses(const struct reporter_counters *reporter, const uint64_t counters[SAMPLE_COUNTERS],
+static size_t gather_losses(const struct agent *agent, const struct reporter_counters *reporter, const uint64_t counters[SAMPLE_COUNTERS],
 	struct agent_loss losses[LOSSES_MAX])
 {
+	struct sampler_status kernel;
 	size_t count = 0;
 
+	sampler_status(agent->sampler, &kernel);
 	add_loss(losses, &count, "ring_full", counters[SAMPLE_COUNT_RING_FULL]);
 	add_loss(losses, &count, "probe_busy", counters[SAMPLE_COUNT_BUSY]);
+	add_loss(losses, &count, "off_cpu_dropped", kernel.off_cpu_dropped);
 	add_loss(losses, &count, "queue_full", reporter->dropped_queue);
 	add_loss(losses, &count, "spool_full", reporter->dropped_spool);
 	add_loss(losses, &count, "refused", reporter->refused);
@@ -317,7 +326,7 @@ static struct err *send_status(struct agent *agent)
 	status.samples = counters[SAMPLE_COUNT_TAKEN];
 	status.queued_bytes = reporter.queue_bytes;
 	status.spooled_bytes = reporter.spool_bytes;
-	return reporter_status(agent->reporter, &status, losses, gather_losses(&reporter, counters, losses));
+	return reporter_status(agent->reporter, &status, losses, gather_losses(agent, &reporter, counters, losses));
 }
 
 /** Tells once when the collector goes away and why, and at most every status interval why it stays away. */

@@ -158,7 +158,7 @@ static int on_record(void *context, void *bytes, size_t len)
 	if (!s->failure) /* what happened before it was taken */
 		s->failure = events_hand_out(&s->events, head->time_ns, s->events_handler);
 	if (head->flags & SAMPLE_OFF_CPU_BEGIN) {
-		off_cpu_begin(s->off_cpu, head, (const uint64_t *)(head + 1));
+		off_cpu_begin(s->off_cpu, head);
 	} else if (head->flags & SAMPLE_OFF_CPU_END) {
 		const struct sample_head *whole = off_cpu_end(s->off_cpu, head);
 		if (whole)

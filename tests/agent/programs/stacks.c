@@ -2,7 +2,8 @@
 /*
  * A program that ends, or spins, at the bottom of a stack of a chosen shape:
  *     stacks CASE [spin]
- * or calls a function 500 times a second (beat), or stays in the kernel (kernel).
+ * or calls a function 500 times a second (beat), or stays in the kernel (kernel), or
+ * starts many short-lived processes (storm [COUNT]) or threads (many [COUNT]).
  * Built several ways by the tests: -O0, -O2, with and without frame pointers, static.
  */
 #define _GNU_SOURCE
@@ -13,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static volatile int spin, sink;
@@ -123,6 +126,64 @@ static int in_kernel(int n)
 			return sink + n;
 }
 
+static __attribute__((noinline)) int work(int ms)
+{
+	clock_t end = clock() + ms * (CLOCKS_PER_SEC / 1000);
+
+	while (clock() < end)
+		sink++;
+	return sink;
+}
+
+static __attribute__((noinline)) int short_life(int ms)
+{
+	return work(ms) + sink;
+}
+
+/* Starts @count processes of this program that live some milliseconds, WIDTH at a time. */
+static int storm(const char *self, int count)
+{
+	enum { WIDTH = 3 };
+
+	for (int i = 0; i < count; i++) {
+		if (i >= WIDTH)
+			wait(NULL);
+		if (vfork() == 0) {
+			execl(self, self, "short", NULL);
+			_exit(127);
+		}
+	}
+	while (wait(NULL) > 0)
+		;
+	return 0;
+}
+
+static void *busy_thread(void *arg)
+{
+	/* All of them together take a tenth of a CPU, spread evenly. */
+	usleep((useconds_t)(size_t)arg * 10000);
+	for (;;) {
+		work(1);
+		sleep(50);
+	}
+	return arg;
+}
+
+static int many_threads(int count)
+{
+	pthread_attr_t attributes;
+	pthread_t id;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, 1 << 16);
+	for (int i = 0; i < count; i++)
+		if (pthread_create(&id, &attributes, busy_thread, (void *)(size_t)i) != 0)
+			return 1;
+	puts("ready");
+	fflush(stdout);
+	return pause();
+}
+
 static void *thread(void *arg)
 {
 	if (arg)
@@ -186,6 +247,12 @@ int main(int argc, char **argv)
 		return beats(argc);
 	if (strcmp(name, "kernel") == 0)
 		return in_kernel(argc);
-	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads|beat|kernel [spin [DEPTH]]\n");
+	if (strcmp(name, "short") == 0)
+		return short_life(8) == 0;
+	if (strcmp(name, "storm") == 0)
+		return storm(argv[0], argc > 2 ? atoi(argv[2]) : 1000);
+	if (strcmp(name, "many") == 0)
+		return many_threads(argc > 2 ? atoi(argv[2]) : 5000);
+	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads|beat|kernel|short|storm|many [spin [DEPTH]]\n");
 	return 2;
 }

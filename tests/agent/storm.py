@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""cairn-agent under 10,000 short-lived processes a minute, and with 5,000 threads: stacks are whole, nothing is lost, work is bounded.
+
+Skipped (77) with the agent's own words where it is not permitted to run.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import live  # noqa: E402
+
+PROCESSES = 800
+THREADS = 5000
+MAPS_AND_MEMORY_MAX = 120 << 20
+SHARE_MIN = 0.9  # of a storm's stacks; the rest was inside of exec or exit
+
+
+def start_agent(folder, *arguments):
+    """Runs it with the window; returns when it samples, which it says."""
+    agent = os.path.join(os.environ["CAIRN_BINARY_DIR"], "bin/cairn-agent")
+    path = os.path.join(folder, "out.pb.gz")
+    process = subprocess.Popen([agent, "-o", path, *arguments], stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if re.search(r"missing capabilities|this kernel|Operation not permitted|Permission denied", line):
+            print(f"skipped: {line.strip()}")
+            process.wait()
+            sys.exit(77)
+        if " start " in line:
+            break
+    return process, path
+
+
+def finish(process, path):
+    """(samples, counters, CPU seconds, peak resident bytes)"""
+    _, status, usage = os.wait4(process.pid, 0)
+    words = process.stderr.read()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise AssertionError(f"cairn-agent: exit {process.returncode}: {words}")
+    counters = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)\b", words)}
+    samples, _ = live.read_pprof(path)
+    return samples, counters, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+def named(samples, executable):
+    table = live.symbols(executable)
+    names = [([live.function_of(table, frame, executable) or frame for frame in stack], value) for stack, value in samples]
+    # The compiler may have made a copy for the only value that is passed.
+    return [([name.replace(".constprop.0", "") for name in stack], value) for stack, value in names]
+
+
+def check_storm(folder, executable):
+    agent, path = start_agent(folder, "--once", "6s", "--samples-per-second", "100")
+    begin = time.monotonic()
+    subprocess.run([executable, "storm", str(PROCESSES)], check=True)
+    seconds = time.monotonic() - begin
+    samples, counters, cpu, _ = finish(agent, path)
+    stacks = [(stack, value) for stack, value in named(samples, executable) if "short_life" in stack or "work" in stack]
+    total = sum(value for _, value in stacks)
+    whole = sum(value for stack, value in stacks if "short_life" in stack and "main" in stack)
+    print(f"        {PROCESSES} processes in {seconds:.1f} s ({PROCESSES * 60 / seconds:.0f} a minute); agent {cpu:.2f} s of CPU with its start; "
+          f"{counters.get('complete_permille')} permille of all stacks complete")
+    ok = live.check(total >= 30 and whole >= SHARE_MIN * total, f"storm: {whole} of {total} stacks from work through short_life to main")
+    ok &= live.check(counters.get("no_process", 0) <= 0.1 * counters["records"], f"storm: no_process {counters.get('no_process', 0)} of {counters['records']}")
+    ok &= live.check(counters.get("ring_full", 0) == 0, "storm: nothing lost")
+    return ok
+
+
+def check_threads(folder, executable):
+    program = subprocess.Popen([executable, "many", str(THREADS)], stdout=subprocess.PIPE, text=True)
+    try:
+        if program.stdout.readline().strip() != "ready":
+            print(f"        {THREADS} threads are not permitted here")
+            return True
+        agent, path = start_agent(folder, "--once", "4s", "--samples-per-second", "200", "--pid", str(program.pid))
+        samples, counters, cpu, peak = finish(agent, path)
+    finally:
+        program.kill()
+        program.wait()
+    stacks = [(stack, value) for stack, value in named(samples, executable) if "busy_thread" in stack]
+    total = sum(value for _, value in stacks)
+    print(f"        agent {cpu:.2f} s of CPU with its start, peak resident {peak / 1e6:.0f} MB, tables {counters['table_bytes'] / 1e6:.1f} MB")
+    ok = live.check(total >= 30 and counters["complete_permille"] >= live.COMPLETE_PERMILLE_MIN,
+                    f"{THREADS} threads: {total} samples of busy_thread, {counters['complete_permille']} permille complete")
+    ok &= live.check(peak + counters["table_bytes"] < MAPS_AND_MEMORY_MAX, f"{THREADS} threads: memory is bounded")
+    return ok & live.check(counters.get("ring_full", 0) == 0, f"{THREADS} threads: nothing lost")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        executable = live.build(folder, "stacks", "gcc", "-O2", "-fomit-frame-pointer", "-fno-inline", "-fno-optimize-sibling-calls", "-fno-ipa-sra",
+                                "-Wl,--build-id")
+        ok = check_storm(folder, executable)
+        ok &= check_threads(folder, executable)
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
