@@ -44,9 +44,17 @@ mount -t proc none /proc
 mount -t sysfs none /sys
 mkdir -p /tmp
 echo 2 > /proc/sys/kernel/printk
+# Whether the agent samples: an event for ticks and one for processes on each of two CPUs.
+samples() {{
+	[ "$(ls -l /proc/$(pidof cairn-agent)/fd 2>/dev/null | grep -c perf_event)" = 4 ]
+}}
+# run NAME PROGRAMS ARGUMENT...: the programs begin when the agent samples, so that nobody keeps it from reading what there is.
 run() {{
 	name=$1
-	shift
+	programs=$2
+	shift 2
+	stacks beat &
+	(until samples; do sleep 0.1; done; $programs) &
 	echo "@@begin $name"
 	cairn-agent -o /tmp/out "$@" 2>/tmp/words
 	echo "@@exit $?"
@@ -54,22 +62,28 @@ run() {{
 	echo "@@profile"
 	[ -f /tmp/out ] && base64 /tmp/out
 	rm -f /tmp/out
+	killall stacks
 	echo "@@end"
+}}
+nothing() {{
+	:
+}}
+shapes() {{
+	for case in leaf deep aligned plt signal; do stacks $case spin 250 & done
+	stacks kernel &
+}}
+come_and_go() {{
+	for i in 1 2; do taskset $i stacks leaf spin & done
+	echo 0 > /sys/devices/system/cpu/cpu1/online
+	sleep 2
+	echo 1 > /sys/devices/system/cpu/cpu1/online
+	taskset 2 stacks plt spin &
 }}
 echo "@@kernel $(uname -r) btf=$([ -f /sys/kernel/btf/vmlinux ] && echo 1 || echo 0)"
 {script}
 echo "@@done"
 poweroff -f
 """
-
-START = """for case in leaf deep aligned plt signal; do stacks $case spin 250 & done
-stacks kernel &
-sleep 0.2
-"""
-
-STOP = """killall stacks
-"""
-
 
 class Skip(Exception):
     pass
@@ -197,19 +211,12 @@ def check_programs(name, run, executable):
 
 
 def script():
-    """The runs in the guest. Which of them matter is known from the kernel's line and the agent's words."""
     common = "--samples-per-second 100"
-    return START + f"""run plain --once 1500ms {common}
-run tails --once 1500ms {common} --no-bpf-loop
-run top --once 1500ms {common} --no-task-regs
-""" + STOP + f"""stacks beat & sleep 3600 & sleep 0.5
-run others --once 1s --off-cpu-threshold 1 --uprobe /bin/stacks:beat
-killall stacks
-for i in 1 2; do taskset $i stacks leaf spin & done
-(until [ "$(ls -l /proc/$(pidof cairn-agent)/fd 2>/dev/null | grep -c perf_event)" = 4 ]; do sleep 0.1; done
-echo 0 > /sys/devices/system/cpu/cpu1/online; sleep 2; echo 1 > /sys/devices/system/cpu/cpu1/online; taskset 2 stacks plt spin) &
-run hotplug --once 5s {common}
-killall stacks
+    return f"""run plain shapes --once 2s {common}
+run tails shapes --once 2s {common} --no-bpf-loop
+run top shapes --once 2s {common} --no-task-regs
+run others nothing --once 1s --off-cpu-threshold 1 --uprobe /bin/stacks:beat
+run hotplug come_and_go --once 5s {common}
 """
 
 
