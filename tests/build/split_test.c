@@ -2,34 +2,12 @@
 /* Split DWARF: .dwo and .dwp found where they belong, refused when they do not; what is there without them. Answers: accuracy.py. */
 #include "symbolizer/build/build.h"
 #include "symbolizer/build/debug_file.h"
+#include "tests/build/folder.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-static char folder[] = "/tmp/cairn-split-XXXXXX";
-
-static void in_folder(void)
-{
-	cr_assert_not_null(mkdtemp(folder));
-	cr_assert_eq(chdir(folder), 0);
-}
-
-static void remove_folder(void)
-{
-	char command[128];
-
-	(void)snprintf(command, sizeof(command), "rm -rf %s", folder);
-	cr_expect_eq(system(command), 0);
-}
 
 TestSuite(split, .init = in_folder, .fini = remove_folder);
-
-static void shell(const char *command)
-{
-	cr_assert_eq(system(command), 0, "%s", command);
-}
 
 static void must(struct err *e)
 {
