@@ -114,6 +114,30 @@ Test(relocatable_apply, refuses_what_does_not_fit)
 	expect_not_loaded(&m, ERR_FORMAT, "symbol 3 of a relocation does not exist");
 }
 
+Test(relocatable_apply, sums_that_wrap_are_cut_to_the_size_of_an_address)
+{
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_X86_64_64), UINT64_MAX);
+	cr_expect_eq(relocated(&m), RELOCATABLE_BASE + 0xf);
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_X86_64_32), UINT32_MAX);
+	cr_expect_eq(relocated(&m) & UINT32_MAX, RELOCATABLE_BASE + 0xf);
+}
+
+/* Tables that relocate each other or themselves: a table is read as it lies in the file, so that nothing goes round. */
+Test(relocatable_apply, tables_in_a_circle_are_read_once)
+{
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_X86_64_64), 2);
+	struct image_header *other = image_section(&m, ".rela.rela", SHT_RELA, 0, 0, m.bytes + m.headers[RELA].foff, m.headers[RELA].size);
+	other->link = SYMTAB;
+	other->info = RELA;
+	cr_expect_eq(relocated(&m), RELOCATABLE_BASE + 0x12);
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_X86_64_64), 2);
+	m.headers[RELA].info = RELA;
+	cr_expect_eq(relocated(&m), untouched);
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_X86_64_64), 2);
+	m.headers[RELA].link = RELA; /* its own symbol table: symbol 1 lies behind its one entry */
+	expect_not_loaded(&m, ERR_FORMAT, "symbol 1 of a relocation does not exist");
+}
+
 Test(relocatable_apply, refuses_types_and_machines_that_it_does_not_know)
 {
 	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_X86_64_PLT32), 0);
