@@ -16,6 +16,7 @@
 enum {
 	LINKED_MAX_SHIFT = 40, /* Linux puts shared objects and PIEs far above 2^40; addresses as linked are below */
 	CHECK_EVERY = 256,
+	HINT_MAX = 1 << 15,
 };
 
 size_t batch_frames_bytes(const struct batch_frames *f)
@@ -40,6 +41,29 @@ void batch_frames_deinit(struct batch_frames *f)
 	hmap_deinit(&f->trace_index);
 	buf_deinit(&f->text);
 	*f = (struct batch_frames){0};
+}
+
+/* The next power of two above, at most HINT_MAX: what a message claims is believed so far. */
+static size_t hinted(uint32_t count)
+{
+	size_t room = 64;
+
+	while (room < count && room < HINT_MAX)
+		room *= 2;
+	return room;
+}
+
+struct err *samples_batch_expect(struct samples_batch *batch, uint32_t functions, uint32_t locations, uint32_t traces)
+{
+	struct batch_frames *f = &batch->frames;
+	size_t room = hinted(locations);
+
+	TRY(batch_grow((void **)&f->functions, hinted(functions) - 1, &f->function_cap, sizeof(*f->functions)));
+	TRY(batch_grow((void **)&f->lines, room - 1, &f->line_cap, sizeof(*f->lines)));
+	TRY(batch_grow((void **)&f->locations, room - 1, &f->location_cap, sizeof(*f->locations)));
+	TRY(batch_grow((void **)&f->location_digests, room - 1, &f->digest_cap, sizeof(*f->location_digests)));
+	TRY(batch_grow((void **)&f->traces, hinted(traces) - 1, &f->trace_cap, sizeof(*f->traces)));
+	return hmap_reserve(&f->trace_index, hinted(traces) < traces ? hinted(traces) : traces);
 }
 
 /* What is hashed: gathered in frames.text, which keeps its room. */
@@ -156,21 +180,40 @@ static struct err *add_line(struct samples_batch *batch, const struct samples_li
 	return NULL;
 }
 
-/* What a location with lines is. */
-static struct err *digest_lines(struct samples_batch *batch, const struct batch_location *location, const void *facts, size_t facts_len,
+/* What is hashed of a location and of its first line, which most have alone. */
+struct location_facts {
+	uint64_t address;
+	uint32_t kinds, line_count;
+	struct batch_digest mapping;
+	struct line_facts {
+		uint32_t line, column;
+		struct batch_digest function;
+	} line;
+};
+
+static struct line_facts line_facts(const struct batch_frames *f, size_t number)
+{
+	const struct batch_line *line = &f->lines[number];
+
+	return (struct line_facts){line->line, line->column, f->functions[line->function].digest};
+}
+
+static struct err *digest_location(struct samples_batch *batch, const struct batch_location *location, struct location_facts *facts,
 	struct batch_digest *ret)
 {
 	const struct batch_frames *f = &batch->frames;
 
+	if (location->line_count > 0)
+		facts->line = line_facts(f, location->first_line);
+	if (location->line_count <= 1) {
+		digest_xxh3_128(facts, location->line_count ? sizeof(*facts) : offsetof(struct location_facts, line), ret->bytes);
+		return NULL;
+	}
 	batch->frames.text.len = 0;
-	TRY(feed(batch, facts, facts_len));
-	for (uint32_t i = 0; i < location->line_count; i++) {
-		const struct batch_line *line = &f->lines[location->first_line + i];
-		struct {
-			uint32_t line, column;
-			struct batch_digest function;
-		} piece = {line->line, line->column, f->functions[line->function].digest};
-		TRY(feed(batch, &piece, sizeof(piece)));
+	TRY(feed(batch, facts, sizeof(*facts)));
+	for (uint32_t i = 1; i < location->line_count; i++) {
+		struct line_facts more = line_facts(f, location->first_line + i);
+		TRY(feed(batch, &more, sizeof(more)));
 	}
 	finish_digest(batch, ret);
 	return NULL;
@@ -192,11 +235,7 @@ static struct err *check_location(const struct samples_batch *batch, const struc
 struct err *samples_batch_location(struct samples_batch *batch, const struct samples_location *location, uint32_t *ret)
 {
 	struct batch_frames *f = &batch->frames;
-	struct {
-		uint64_t address;
-		uint32_t kinds, line_count;
-		struct batch_digest mapping;
-	} facts = {0};
+	struct location_facts facts = {0};
 
 	TRY(check_location(batch, location));
 	const struct batch_mapping *mapping = location->mapping == SAMPLES_NONE ? NULL : &f->mappings[location->mapping];
@@ -212,14 +251,9 @@ struct err *samples_batch_location(struct samples_batch *batch, const struct sam
 		facts.mapping = mapping->digest;
 	TRY(batch_grow((void **)&f->locations, f->location_count, &f->location_cap, sizeof(*f->locations)));
 	TRY(batch_grow((void **)&f->location_digests, f->location_count, &f->digest_cap, sizeof(*f->location_digests)));
-	struct batch_digest *digest = &f->location_digests[f->location_count];
-	if (made.line_count == 0) {
-		digest_xxh3_128(&facts, sizeof(facts), digest->bytes);
-	} else {
-		for (uint32_t i = 0; i < location->line_count; i++)
-			TRY(add_line(batch, &location->lines[i]));
-		TRY(digest_lines(batch, &made, &facts, sizeof(facts), digest));
-	}
+	for (uint32_t i = 0; i < location->line_count; i++)
+		TRY(add_line(batch, &location->lines[i]));
+	TRY(digest_location(batch, &made, &facts, &f->location_digests[f->location_count]));
 	f->locations[f->location_count] = made;
 	*ret = f->location_count++;
 	return made.line_count > 1 || *ret % CHECK_EVERY == 0 ? batch_check_bytes(batch) : NULL;

@@ -494,6 +494,9 @@ struct err *otlp_intake(const struct otlp_request *request, struct arena *arena,
 	in->result = ret;
 	struct err *e = create_caches(in);
 	if (!e)
+		e = samples_batch_expect(batch, request->tables[OTLP_FUNCTIONS].count, request->tables[OTLP_LOCATIONS].count,
+			request->tables[OTLP_STACKS].count);
+	if (!e)
 		e = take_profiles(in);
 	if (!e)
 		e = hand_over_modules(in);

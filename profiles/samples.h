@@ -135,6 +135,9 @@ struct samples_text samples_label_key(struct samples_text key);
 struct err *samples_batch_labels(struct samples_batch *batch, uint32_t parent, const struct samples_label *labels, size_t count,
 	uint32_t *ret) MUST_USE;
 
+/** Room for about so many of each, for callers that know; a hint and no limit. ERR_NOMEM. */
+struct err *samples_batch_expect(struct samples_batch *batch, uint32_t functions, uint32_t locations, uint32_t traces) MUST_USE;
+
 struct samples_mapping {
 	struct fileid file_id;	  /* zeroes: unknown */
 	struct build_id build_id; /* GNU; len 0: none */

@@ -135,6 +135,15 @@ struct err *samples_batch_mapping(
 	return NULL;
 }
 
+struct err *samples_batch_expect(struct samples_batch *batch, uint32_t functions, uint32_t locations, uint32_t traces)
+{
+	(void)batch;
+	(void)functions;
+	(void)locations;
+	(void)traces;
+	return NULL;
+}
+
 /* Locations bring the texts of their lines. */
 struct err *samples_batch_function(struct samples_batch *batch, const struct samples_line *line, uint32_t *ret)
 {
