@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * stream_feed RECORD DATA_DIR: what taking in a recorded stream (load --record) costs on one core: envelopes to batches, and then the
- * commits, each for itself in CPU time of this process.
+ * stream_feed RECORD DATA_DIR [ENVELOPES]: what taking in a recorded stream (load --record) costs on one core: envelopes to batches, and then
+ * the commits, each for itself in CPU time of this process (of all its threads). A commit has so many envelopes of samples (a report of 5 s
+ * each); without that number as many as a stream gathers at most.
  */
 #include "profiles/stream.h"
 
@@ -40,7 +41,7 @@ static struct err *read_all(const char *path, struct buf *ret)
 	return e;
 }
 
-static struct err *run(const char *record, const char *data_dir)
+static struct err *run(const char *record, const char *data_dir, uint32_t envelopes)
 {
 	static const struct stream_ops ops = {.send = on_send};
 	CLEANUP(buf_deinit) struct buf file = {0};
@@ -65,7 +66,8 @@ static struct err *run(const char *record, const char *data_dir)
 		feed_ns += cpu_ns(CLOCK_THREAD_CPUTIME_ID) - start;
 		struct samples_batch *batch;
 		struct stream_ticket ticket;
-		if ((stream_is_full(stream) || reader_left(&r) == 0) && stream_take(stream, &batch, &ticket)) {
+		bool due = stream_is_full(stream) || reader_left(&r) == 0 || (envelopes && stream_gathered(stream) >= envelopes);
+		if (due && stream_take(stream, &batch, &ticket)) {
 			stream_ticket_deinit(&ticket);
 			start = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
 			TRY(samples_commit_wait(&batch, NULL));
@@ -82,11 +84,11 @@ static struct err *run(const char *record, const char *data_dir)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3) {
-		(void)fprintf(stderr, "usage: stream_feed RECORD DATA_DIR\n");
+	if (argc < 3 || argc > 4) {
+		(void)fprintf(stderr, "usage: stream_feed RECORD DATA_DIR [ENVELOPES]\n");
 		return 2;
 	}
-	struct err *e = run(argv[1], argv[2]);
+	struct err *e = run(argv[1], argv[2], argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0);
 	if (!e)
 		return 0;
 	(void)fprintf(stderr, "stream_feed: %s\n", err_message(e));

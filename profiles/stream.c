@@ -42,6 +42,8 @@ void stream_destroy(struct stream *stream)
 	for (uint32_t kind = 1; kind <= NEED_KINDS; kind++)
 		free(stream->need.numbers[kind]);
 	hmap_deinit(&stream->need.seen);
+	hmap_deinit(&stream->functions);
+	buf_deinit(&stream->bound_functions);
 	buf_deinit(&stream->hello_text);
 	buf_deinit(&stream->scratch);
 	stream_ticket_deinit(&stream->ticket);
@@ -473,6 +475,11 @@ bool stream_is_full(const struct stream *stream)
 					samples_batch_bytes(stream->batch) >= STREAM_GATHER_BYTES);
 }
 
+uint32_t stream_gathered(const struct stream *stream)
+{
+	return stream->ticket.count;
+}
+
 bool stream_take(struct stream *stream, struct samples_batch **batch_ret, struct stream_ticket *ret)
 {
 	if (!stream->batch || stream->ticket.count == 0)
@@ -481,6 +488,7 @@ bool stream_take(struct stream *stream, struct samples_batch **batch_ret, struct
 	*ret = stream->ticket;
 	stream->ticket = (struct stream_ticket){0};
 	stream->generation++;
+	stream_unbind_functions(stream);
 	return true;
 }
 

@@ -96,6 +96,8 @@ size_t stream_memory(const struct stream *stream);
 
 /** Enough has been gathered: feed no more until stream_take. */
 bool stream_is_full(const struct stream *stream);
+/** Envelopes of samples that were gathered since stream_take. */
+uint32_t stream_gathered(const struct stream *stream);
 
 /* What a batch acknowledges. */
 struct stream_ticket {

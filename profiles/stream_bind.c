@@ -7,6 +7,8 @@
  */
 #include "profiles/stream_internal.h"
 
+#include "base/digest.h"
+
 #include <stdio.h>
 
 static struct samples_text text_of(const struct stream *stream, struct stream_span span)
@@ -49,6 +51,33 @@ static struct err *bind_executable(struct stream *stream, uint32_t number, uint3
 	return NULL;
 }
 
+/* Functions have many lines: each is brought once, and found again by the numbers of its strings. */
+static struct err *bind_line(struct stream *stream, const struct agent_line *from, struct samples_line *ret)
+{
+	uint32_t names[] = {from->function, from->system_name, from->file, from->start_line}, number;
+	uint64_t key = digest_xxh3_64(names, sizeof(names)), known;
+
+	*ret = (struct samples_line){.function = string_of(stream, from->function),
+		.system_name = string_of(stream, from->system_name),
+		.file = string_of(stream, from->file),
+		.line = from->line,
+		.column = from->column,
+		.start_line = from->start_line};
+	for (; hmap_get(&stream->functions, key, &known); key++) {
+		const struct stream_function *function = (const struct stream_function *)stream->bound_functions.data + known;
+		if (memcmp(function->names, names, sizeof(names)) != 0)
+			continue;
+		ret->known_function = function->number + 1;
+		return NULL;
+	}
+	TRY(samples_batch_function(stream->batch, ret, &number));
+	struct stream_function made = {.number = number};
+	memcpy(made.names, names, sizeof(names));
+	TRY(hmap_set(&stream->functions, key, stream->bound_functions.len / sizeof(made)));
+	ret->known_function = number + 1;
+	return buf_append(&stream->bound_functions, &made, sizeof(made));
+}
+
 static struct err *bind_frame(struct stream *stream, struct stream_frame *frame, uint32_t *ret)
 {
 	struct samples_line lines[SAMPLES_LINES_MAX];
@@ -59,12 +88,7 @@ static struct err *bind_frame(struct stream *stream, struct stream_frame *frame,
 	TRY(bind_executable(stream, frame->executable, &location.mapping));
 	const struct agent_line *from = stream_pool_at(&stream->lines, frame->first_line, sizeof(*from));
 	for (uint32_t i = 0; i < frame->line_count; i++)
-		lines[i] = (struct samples_line){.function = string_of(stream, from[i].function),
-			.system_name = string_of(stream, from[i].system_name),
-			.file = string_of(stream, from[i].file),
-			.line = from[i].line,
-			.column = from[i].column,
-			.start_line = from[i].start_line};
+		TRY(bind_line(stream, &from[i], &lines[i]));
 	location.lines = lines;
 	TRY(samples_batch_location(stream->batch, &location, ret));
 	set_bound(stream, &frame->bound, *ret);

@@ -45,8 +45,15 @@ static void pool_deinit(struct stream_pool *pool)
 	*pool = (struct stream_pool){0};
 }
 
+void stream_unbind_functions(struct stream *stream)
+{
+	hmap_clear(&stream->functions);
+	stream->bound_functions.len = 0;
+}
+
 void stream_forget(struct stream *stream)
 {
+	stream_unbind_functions(stream);
 	for (uint32_t kind = 1; kind <= NEED_KINDS; kind++) {
 		free(stream->tables[kind].items);
 		stream->tables[kind] = (struct stream_table){0};
@@ -193,6 +200,8 @@ static struct err *define_strings(struct stream *stream, struct wire_span messag
 		struct stream_span text;
 		TRY(keep_text(stream, field.bytes, &text));
 		TRY(slot(stream, NEED_STRINGS, number++, &string));
+		if (string->known)
+			stream_unbind_functions(stream); /* it may be that of a function */
 		*string = (struct stream_string){.known = true, .text = text};
 	}
 	return NULL;

@@ -66,6 +66,12 @@ struct stream_link {
 	struct stream_bound bound;
 };
 
+/* A function that the batch at hand has. */
+struct stream_function {
+	uint32_t names[4]; /* its three strings, start_line */
+	uint32_t number; /* of the batch */
+};
+
 /* Items by number. */
 struct stream_table {
 	void *items;
@@ -107,6 +113,8 @@ struct stream {
 	struct samples_batch *batch;
 	struct stream_ticket ticket;
 	struct stream_bound agent_bound;
+	struct hmap functions; /* of the batch at hand: hash of a function's strings -> number in bound_functions */
+	struct buf bound_functions; /* struct stream_function */
 	struct buf scratch;
 };
 
@@ -135,6 +143,8 @@ struct err *stream_define(struct stream *stream, struct wire_span message, const
 /** Forgets every definition. */
 void stream_forget(struct stream *stream);
 
+/** Forgets what is bound in the batch beside the definitions: the batch was handed out, or strings have other numbers now. */
+void stream_unbind_functions(struct stream *stream);
 /** Accounts for @p bytes more of definitions: ERR_LIMIT past memory_max, and stream->forgot is asked for. */
 struct err *stream_charge(struct stream *stream, size_t bytes) MUST_USE;
 
