@@ -3,17 +3,21 @@
  * How fast OTLP becomes samples: messages as the OpenTelemetry eBPF profiler makes them (bench/workload.h: 64 CPUs at 20 Hz, a report
  * every 5 s), made first, then read.
  *
- *     otlp_decode DATA_DIR [reports]
+ *     otlp_decode DATA_DIR [REPORTS [new]]
+ *
+ * Without `new` all reports are of one machine, as of an agent that was just started: at first every trace is new, after ten minutes few are.
+ * With it each report is of another machine, so that every trace, call site and name is new.
  *
  *     read     profiles/otlp.c alone: every profile, sample, value and timestamp is looked at
  *     decode   all that Export does before the commit: labels, stacks, keys, the batch
- *     store    decode and commit, until all is durable; on one core: bytes by CPU time of the whole process
+ *     store    decode and commit, until all is durable; on one core: bytes by CPU time of all threads of the process, the kernel's work included
  */
 #include "bench/load.h"
 #include "profiles/otlp_intake.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 enum { REPORT_S = 5, SAMPLES_MAX = 65536 };
@@ -23,6 +27,8 @@ struct messages {
 	size_t *ends;
 	size_t count;
 	uint64_t samples;
+	uint64_t traces, new_traces; /* different ones in a message, of all messages; those that no message before had */
+	uint32_t *seen;		     /* of each trace of the machine: the last message that had it, plus 1 */
 };
 
 static uint64_t now_ns(clockid_t clock)
@@ -33,7 +39,17 @@ static uint64_t now_ns(clockid_t clock)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static struct err *make_messages(size_t count, struct messages *ret)
+static void count_traces(struct messages *messages, const struct load_report *report)
+{
+	for (size_t i = 0; i < report->count; i++) {
+		uint32_t *seen = &messages->seen[report->samples[i].trace];
+		messages->new_traces += *seen == 0;
+		messages->traces += *seen != messages->count + 1;
+		*seen = (uint32_t)messages->count + 1;
+	}
+}
+
+static struct err *make_messages(size_t count, bool all_new, struct messages *ret)
 {
 	CLEANUP(workload_destroyp) struct workload *workload = NULL;
 	CLEANUP(freep) struct workload_sample *samples = calloc(SAMPLES_MAX, sizeof(*samples));
@@ -43,10 +59,19 @@ static struct err *make_messages(size_t count, struct messages *ret)
 	ret->ends = calloc(count, sizeof(*ret->ends));
 	if (!samples || !ret->ends)
 		return err_nomem();
-	TRY(workload_create(&options, &workload));
 	for (; ret->count < count; ret->count++) {
 		struct load_report report = {.samples = samples};
+		if (!workload || all_new) {
+			workload_destroy(TAKE_PTR(workload));
+			TRY(workload_create(&options, &workload));
+			options.seed++;
+			free(ret->seen);
+			ret->seen = calloc(workload->options.traces, sizeof(*ret->seen));
+			if (!ret->seen)
+				return err_nomem();
+		}
 		report.count = workload_report(workload, REPORT_S * UINT64_C(1000000000), samples, SAMPLES_MAX);
+		count_traces(ret, &report);
 		TRY(load_otlp_encode(workload, &report, &ret->bytes));
 		ret->ends[ret->count] = ret->bytes.len;
 		ret->samples += report.count;
@@ -143,13 +168,14 @@ static struct err *measure(const char *name, const struct messages *messages, st
 	return seen == messages->samples ? NULL : err_new(ERR_INTERNAL, "%s: %" PRIu64 " samples of %" PRIu64, name, seen, messages->samples);
 }
 
-static struct err *run(const char *data_dir, size_t reports, struct messages *messages, struct samples **samples)
+static struct err *run(const char *data_dir, size_t reports, bool all_new, struct messages *messages, struct samples **samples)
 {
 	struct samples_options options = {.data_dir = data_dir, .map_max = UINT64_C(16) << 30};
 
-	TRY(make_messages(reports, messages));
-	printf("%zu messages, %.1f MB, %" PRIu64 " samples, %.1f bytes a sample\n", messages->count, (double)messages->bytes.len / 1e6,
-		messages->samples, (double)messages->bytes.len / (double)messages->samples);
+	TRY(make_messages(reports, all_new, messages));
+	printf("%zu messages, %.1f MB, %" PRIu64 " samples, %.1f bytes a sample, %.0f traces a message, %.1f %% of them new\n", messages->count,
+		(double)messages->bytes.len / 1e6, messages->samples, (double)messages->bytes.len / (double)messages->samples,
+		(double)messages->traces / (double)messages->count, 100.0 * (double)messages->new_traces / (double)messages->traces);
 	TRY(samples_open(&options, samples));
 	TRY(measure("read", messages, *samples, read_all));
 	TRY(measure("decode", messages, *samples, decode_all));
@@ -162,15 +188,16 @@ int main(int argc, char **argv)
 	struct samples *samples = NULL;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: otlp_decode DATA_DIR [reports]\n");
+		fprintf(stderr, "usage: otlp_decode DATA_DIR [REPORTS [new]]\n");
 		return 2;
 	}
-	struct err *e = run(argv[1], argc > 2 ? strtoul(argv[2], NULL, 10) : 120, &messages, &samples);
+	struct err *e = run(argv[1], argc > 2 ? strtoul(argv[2], NULL, 10) : 120, argc > 3 && strcmp(argv[3], "new") == 0, &messages, &samples);
 	if (e)
 		fprintf(stderr, "otlp_decode: %s\n", err_message(e));
 	samples_close(samples);
 	buf_deinit(&messages.bytes);
 	free(messages.ends);
+	free(messages.seen);
 	int status = e != NULL;
 	err_free(e);
 	return status;

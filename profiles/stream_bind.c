@@ -78,20 +78,18 @@ static struct err *bind_line(struct stream *stream, const struct agent_line *fro
 	return buf_append(&stream->bound_functions, &made, sizeof(made));
 }
 
-static struct err *bind_frame(struct stream *stream, struct stream_frame *frame, uint32_t *ret)
+static struct err *bind_frame(struct stream *stream, const struct stream_frame *frame, uint32_t number, uint32_t *ret)
 {
 	struct samples_line lines[SAMPLES_LINES_MAX];
 	struct samples_location location = {.kind = frame->kind, .address = frame->address, .line_count = frame->line_count};
 
-	if (is_bound(stream, &frame->bound, ret))
-		return NULL;
 	TRY(bind_executable(stream, frame->executable, &location.mapping));
 	const struct agent_line *from = stream_pool_at(&stream->lines, frame->first_line, sizeof(*from));
 	for (uint32_t i = 0; i < frame->line_count; i++)
 		TRY(bind_line(stream, &from[i], &lines[i]));
 	location.lines = lines;
 	TRY(samples_batch_location(stream->batch, &location, ret));
-	set_bound(stream, &frame->bound, *ret);
+	set_bound(stream, &stream->frame_bounds[number], *ret);
 	return NULL;
 }
 
@@ -103,12 +101,15 @@ struct err *stream_bind_trace(struct stream *stream, struct stream_trace *trace,
 		return NULL;
 	const uint32_t *frames = stream_pool_at(&stream->trace_frames, trace->first, sizeof(*frames));
 	for (uint32_t i = 0; i < trace->depth; i++) {
+		/* What is bound is known, too. */
+		if (frames[i] < stream->frame_bounds_cap && is_bound(stream, &stream->frame_bounds[frames[i]], &locations[i]))
+			continue;
 		struct stream_frame *frame = stream_find(stream, NEED_FRAMES, stream_frame, frames[i]);
 		if (!frame) {
 			*ret = SAMPLES_NONE;
 			return stream_want(stream, NEED_FRAMES, frames[i]);
 		}
-		TRY(bind_frame(stream, frame, &locations[i]));
+		TRY(bind_frame(stream, frame, frames[i], &locations[i]));
 	}
 	TRY(samples_batch_trace(stream->batch, locations, trace->depth, ret));
 	set_bound(stream, &trace->bound, *ret);

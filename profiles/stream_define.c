@@ -58,6 +58,9 @@ void stream_forget(struct stream *stream)
 		free(stream->tables[kind].items);
 		stream->tables[kind] = (struct stream_table){0};
 	}
+	free(stream->frame_bounds);
+	stream->frame_bounds = NULL;
+	stream->frame_bounds_cap = 0;
 	pool_deinit(&stream->trace_frames);
 	pool_deinit(&stream->labels);
 	pool_deinit(&stream->lines);
@@ -213,6 +216,23 @@ static bool kind_of(uint32_t wire, uint8_t *ret)
 	return wire <= 2;
 }
 
+/* As many as there are frames. */
+static struct err *reserve_bounds(struct stream *stream)
+{
+	uint32_t cap = stream->tables[NEED_FRAMES].cap;
+
+	if (stream->frame_bounds_cap == cap)
+		return NULL;
+	TRY(stream_charge(stream, (cap - stream->frame_bounds_cap) * sizeof(*stream->frame_bounds)));
+	struct stream_bound *bounds = realloc(stream->frame_bounds, cap * sizeof(*bounds));
+	if (!bounds)
+		return err_nomem();
+	memset(bounds + stream->frame_bounds_cap, 0, (cap - stream->frame_bounds_cap) * sizeof(*bounds));
+	stream->frame_bounds = bounds;
+	stream->frame_bounds_cap = cap;
+	return NULL;
+}
+
 static struct err *define_frames(struct stream *stream, struct wire_span message, const char *place, uint32_t *count_ret)
 {
 	uint64_t first = scalar(message, DEFINITIONS_FIRST_FRAME), step, address = 0;
@@ -232,6 +252,8 @@ static struct err *define_frames(struct stream *stream, struct wire_span message
 			return err_new(ERR_FORMAT, "%s: definitions: frame %u: kind %u of 2", place, i, wire_kind);
 		TRY(refer(stream, NEED_EXECUTABLES, made.executable, &made.known));
 		TRY(slot(stream, NEED_FRAMES, first + i, &frame));
+		TRY(reserve_bounds(stream));
+		stream->frame_bounds[first + i] = (struct stream_bound){0};
 		*frame = made;
 	}
 	if (wire_repeated_failed(&addresses) || next_u32(&kind, &wire_kind) || next_u32(&executable, &wire_kind))

@@ -36,7 +36,6 @@ struct stream_frame {
 	uint32_t executable;
 	uint64_t address;
 	uint32_t first_line; /* of stream->lines */
-	struct stream_bound bound;
 };
 struct stream_trace {
 	bool known;
@@ -101,6 +100,8 @@ struct stream {
 	uint32_t hello_label_count;
 
 	struct stream_table tables[NEED_KINDS + 1]; /* by NEED_.. */
+	struct stream_bound *frame_bounds; /* of each frame of its table; apart, since binding a trace needs nothing else of most frames */
+	uint32_t frame_bounds_cap;
 	struct buf text;
 	struct stream_pool trace_frames, labels; /* u32 */
 	struct stream_pool lines;		 /* struct agent_line */
