@@ -13,10 +13,12 @@
 #include "base/intern.h"
 #include "proto/wire.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { REQUEST_RESOURCE = 1, REQUEST_DICTIONARY = 2 };
 enum { DICT_MAPPING = 1, DICT_LOCATION, DICT_FUNCTION, DICT_LINK, DICT_STRING, DICT_ATTRIBUTE, DICT_STACK, DICT_TABLES };
@@ -288,8 +290,11 @@ static struct err *put_text(struct buf *resource, const char *key, const char *v
 static struct err *encode_resource(const struct process_info *process, struct buf *ret)
 {
 	uint8_t pid[WIRE_VARINT_MAX + 1];
+	char host[HOST_NAME_MAX + 1] = "";
 	struct buf any = {.data = pid, .cap = sizeof(pid)};
 
+	if (gethostname(host, sizeof(host) - 1) == 0)
+		TRY(put_text(ret, "host.name", host));
 	wire_put_field(&any, 3, process->pid);
 	TRY(put_attribute(ret, "process.pid", &any));
 	TRY(put_text(ret, "process.executable.name", process->executable));
@@ -390,6 +395,7 @@ static struct err *put_samples(const struct otlp *o, uint32_t first, uint32_t en
 static struct err *put_process(struct otlp *o, uint32_t first, uint32_t end, const uint64_t window[2], struct buf *ret)
 {
 	CLEANUP(buf_deinit) struct buf profile = {0};
+	CLEANUP(buf_deinit) struct buf who = {0};
 	CLEANUP(buf_deinit) struct buf scope = {0};
 	CLEANUP(buf_deinit) struct buf all = {0};
 	const struct resource *resource = &o->resources[o->samples[first].resource];
@@ -406,6 +412,10 @@ static struct err *put_process(struct otlp *o, uint32_t first, uint32_t end, con
 	wire_put_field(&profile, 6, 1000000000 / o->hz);
 	digest_xxh3_128(seed, sizeof(seed), id);
 	TRY(wire_append_bytes(&profile, 7, id, sizeof(id)));
+	/* InstrumentationScope { name 1, version 2 } */
+	TRY(wire_append_bytes(&who, 1, "cairn-agent", 11));
+	TRY(wire_append_bytes(&who, 2, CAIRN_VERSION, strlen(CAIRN_VERSION)));
+	TRY(wire_append_bytes(&scope, 1, who.data, who.len));
 	TRY(wire_append_bytes(&scope, 2, profile.data, profile.len));
 	TRY(wire_append_bytes(&all, 1, resource->body.data, resource->body.len));
 	TRY(wire_append_bytes(&all, 2, scope.data, scope.len));

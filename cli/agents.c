@@ -75,7 +75,7 @@ static void print_agent(const json_t *agent)
 		(void)snprintf(lost, sizeof(lost), "%" PRIu64, lost_samples(agent));
 	}
 	(void)snprintf(samples, sizeof(samples), "%" PRIu64, number_of(agent, "samples"));
-	print_cell(text_of(agent, "host"), 24);
+	print_cell(text_of(agent, json_object_get(agent, "host") ? "host" : "peer"), 24);
 	print_cell(text_of(agent, "protocol"), 8);
 	(void)snprintf(version, sizeof(version), "%s%s%s", name ? name : "", name ? " " : "", text_of(agent, "version"));
 	print_cell(version, 24);
