@@ -502,6 +502,18 @@ struct err *exes_work(struct exes *x, uint64_t now_ms)
 	return builder_start(x->builder, x->slots[x->queue[x->head]].fd, -1, now_ms);
 }
 
+void exes_want(struct exes *x, uint32_t number)
+{
+	for (uint32_t i = 2; i < x->pending; i++) { /* the first may be under way */
+		uint32_t *at = &x->queue[(x->head + i) % EXES_PENDING_MAX], *next = &x->queue[(x->head + 1) % EXES_PENDING_MAX];
+		if (*at != number)
+			continue;
+		*at = *next;
+		*next = number;
+		return;
+	}
+}
+
 uint32_t exes_pending(const struct exes *x)
 {
 	return x->pending;

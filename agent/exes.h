@@ -73,6 +73,8 @@ const struct tables_exe *exes_at(const struct exes *exes, uint32_t number);
 
 /** Takes what cairn-unwind has done, and gives it the next. Never waits. ERR_NOMEM; ERR_OS: it cannot be started. */
 struct err *exes_work(struct exes *exes, uint64_t now_ms) MUST_USE;
+/** A sample waits for its table: it is made next. Nothing when it is not pending. */
+void exes_want(struct exes *exes, uint32_t number);
 uint32_t exes_pending(const struct exes *exes);
 bool exes_is_busy(const struct exes *exes);
 /** Forgets executables without a process since EXES_IDLE_MS. Numbers may be given out again after this. */

@@ -86,6 +86,8 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	agent->records++;
 	if (head->cut_bytes)
 		TRY(resume_sample(agent->resume, head, frames, &head, &frames));
+	if (head->end == UNWIND_END_NO_TABLE && head->frame_count > 0)
+		tables_want(agent->tables, (uint32_t)(frames[head->frame_count - 1] >> UNWIND_FRAME_EXE_SHIFT));
 	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_TABLE || head->end == UNWIND_END_NO_MAPPING ||
 		head->end == UNWIND_END_FRAME_POINTER)
 		TRY(watch_missed(agent->watch, head->pid, agent->now_ms));

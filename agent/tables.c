@@ -482,6 +482,11 @@ struct err *tables_work(struct tables *tables)
 	return exes_work(tables->exes, now_ms());
 }
 
+void tables_want(struct tables *tables, uint32_t exe)
+{
+	exes_want(tables->exes, exe);
+}
+
 uint32_t tables_pending(const struct tables *tables)
 {
 	return exes_pending(tables->exes);

@@ -61,6 +61,8 @@ void tables_forget(struct tables *tables, uint32_t pid);
 bool tables_knows(const struct tables *tables, uint32_t pid);
 /** Takes the unwind tables that were made meanwhile, and has the next one made. Never waits; SIGCHLD tells when to call. */
 struct err *tables_work(struct tables *tables) MUST_USE;
+/** A sample ended in executable @p exe, whose table is pending: it is made next. */
+void tables_want(struct tables *tables, uint32_t exe);
 /** Executables whose unwind tables are still to be made. */
 uint32_t tables_pending(const struct tables *tables);
 /** So many are pending that new ones would not be taken notice of. */

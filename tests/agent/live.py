@@ -8,6 +8,8 @@ Skipped (77) with the agent's own words where it is not permitted to run.
 import gzip
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,12 +123,51 @@ def check(condition, what):
     return bool(condition)
 
 
+def segments(path):
+    """[(file offset, size, address)] of a file's PT_LOADs."""
+    text = subprocess.run(["readelf", "-lW", path], capture_output=True, text=True, check=False).stdout
+    return [tuple(int(cell, 16) for cell in row) for row in re.findall(r"LOAD\s+(0x[0-9a-f]+) (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)", text)]
+
+
+def eu_stack_of(pid):
+    """The stopped process's stack without its innermost frame, as the agent would write it; None where eu-stack has no word."""
+    text = subprocess.run(["eu-stack", "-a", "-n", "0", "-1", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    addresses = [int(address, 16) - (1 if call else 0) for address, call in re.findall(r"#\d+\s+0x([0-9a-f]+)( - 1)?", text)]
+    mapped = []
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
+        for low, high, offset, path in re.findall(r"([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) \S+ \d+\s+(/\S+)", file.read()):
+            mapped.append((int(low, 16), int(high, 16), int(offset, 16), path, segments(path)))
+    frames = []
+    for address in addresses[1:]:
+        low, _, offset, path, loads = next((m for m in mapped if m[0] <= address < m[1]), (0, 0, 0, "?", []))
+        foff = address - low + offset
+        vaddr = next((a + foff - f for f, a, size in ((row[0], row[1], row[2]) for row in loads) if f <= foff < f + size), 0)
+        frames.append(f"{os.path.basename(path)}+0x{vaddr:x}")
+    return frames if len(frames) > 1 else None
+
+
+STOPPED = {"equal": 0, "different": 0}
+
+
+def compare_stopped(name, expected, samples):
+    """The program stays in its innermost function: all that called it is in each sample as it is when it is stopped."""
+    for stack, value in samples:
+        if expected and stack[0].startswith(name + "+"):
+            equal = stack[1:-1] == expected
+            STOPPED["equal" if equal else "different"] += value
+            if not equal:
+                at = next((i for i, pair in enumerate(zip(stack[1:-1], expected)) if pair[0] != pair[1]), min(len(stack) - 2, len(expected)))
+                print(f"        {name}: {len(stack) - 2} and {len(expected)} frames, from {at}: {stack[1:-1][at:at + 2]}, eu-stack {expected[at:at + 2]}")
+
+
 def sample_case(folder, executable, case, depth, *arguments):
     """Samples one spinning program; the named functions of its own in each stack, and the counters."""
     program = subprocess.Popen([executable, case, "spin", str(depth)])
     time.sleep(0.3)
     try:
-        samples, mappings, counters = run_agent(folder, "--once", "1500ms", "--pid", str(program.pid), "--samples-per-second", "100", *arguments)
+        samples, mappings, counters = run_agent(folder, "--once", "1500ms", "--pid", str(program.pid), "--samples-per-second", "997", *arguments)
+        program.send_signal(signal.SIGSTOP)
+        compare_stopped(os.path.basename(executable), eu_stack_of(program.pid), samples)
     finally:
         program.kill()
         program.wait()
@@ -162,6 +203,10 @@ def check_programs(folder):
                         f"{os.path.basename(path)} {case}: {part:.3f} of {counters['records']} stacks as written, {counters['complete_permille']} permille complete")
             ok &= check(mappings.get(os.path.basename(path)) == build_id(path), f"{os.path.basename(path)} {case}: build ID")
     return ok
+
+
+def check_stopped():
+    return check(STOPPED["different"] == 0, f"{STOPPED['equal']} samples equal to eu-stack on the stopped process, {STOPPED['different']} different")
 
 
 def check_kernel(folder, *arguments):
@@ -213,6 +258,8 @@ def check_whole_system(folder, executable):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         ok = check_programs(folder)
+        if shutil.which("eu-stack"):
+            ok &= check_stopped()
         ok &= check_kernel(folder)
         ok &= check_kernel(folder, "--no-task-regs")
         ok &= check_whole_system(folder, os.path.join(folder, "stacks-O2"))
