@@ -11,6 +11,8 @@
 
 #include <stdio.h>
 
+enum { FUNCTION_PROBES = 64 };
+
 static struct samples_text text_of(const struct stream *stream, struct stream_span span)
 {
 	return (struct samples_text){.bytes = span.len ? (const char *)stream->text.data + span.offset : "", .len = span.len};
@@ -63,7 +65,10 @@ static struct err *bind_line(struct stream *stream, const struct agent_line *fro
 		.line = from->line,
 		.column = from->column,
 		.start_line = from->start_line};
-	for (; hmap_get(&stream->functions, key, &known); key++) {
+	for (uint64_t last = key + FUNCTION_PROBES; hmap_get(&stream->functions, key, &known); key++) {
+		/* So many of one hash are made to be so: they are brought each time. */
+		if (key == last)
+			return NULL;
 		const struct stream_function *function = (const struct stream_function *)stream->bound_functions.data + known;
 		if (memcmp(function->names, names, sizeof(names)) != 0)
 			continue;
