@@ -86,11 +86,13 @@ static size_t find_release(const char *path, const char *base, const char **ret)
 		*ret = dash + 1;
 		return without_codec(dash + 1);
 	}
-	const char *end = base - 1, *begin = end;
+	if (base == path)
+		return 0;
+	const char *end = base - 1, *begin = end; /* the folder's name */
 	while (begin > path && begin[-1] != '/')
 		begin--;
 	*ret = begin;
-	return base > path ? (size_t)(end - begin) : 0;
+	return (size_t)(end - begin);
 }
 
 bool kernel_debug_path(const char *debug_dir, const char *path, unsigned n, char ret[PATH_MAX])

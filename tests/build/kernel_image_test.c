@@ -8,6 +8,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static struct buf packed;
 static struct kernel_image image;
@@ -366,4 +367,75 @@ Test(kernel_kind, programs_and_objects_are_none)
 	image_section(&m, "__ex_table", SHT_NOBITS, SHF_ALLOC, 0x40000, NULL, 0x100);
 	cr_assert_eq(kind_of(&text), KERNEL_VMLINUX);
 	cr_assert_eq(text, 0x10000);
+}
+
+/* ---- debug files ---- */
+
+Test(kernel_debug_path, names_the_places_of_distributions)
+{
+	static const struct {
+		const char *path, *places[5];
+	} cases[] = {
+		{"/boot/vmlinuz-6.1.0-50-amd64",
+			{"/d/boot/vmlinux-6.1.0-50-amd64", "/d/lib/modules/6.1.0-50-amd64/vmlinux", "/d/usr/lib/modules/6.1.0-50-amd64/vmlinux"}},
+		{"/boot/vmlinux-6.4.xz", {"/d/boot/vmlinux-6.4", "/d/lib/modules/6.4/vmlinux", "/d/usr/lib/modules/6.4/vmlinux"}},
+		{"/usr/lib/modules/6.9/vmlinuz", {"/d/boot/vmlinux-6.9", "/d/lib/modules/6.9/vmlinux", "/d/usr/lib/modules/6.9/vmlinux"}},
+		{"/usr/lib/modules/6.9/kernel/x.ko.zst",
+			{"/d/lib/modules/6.9/kernel/x.ko", "/d/usr/lib/modules/6.9/kernel/x.ko", "/d/lib/modules/6.9/kernel/x.ko.debug",
+				"/d/usr/lib/modules/6.9/kernel/x.ko.debug"}},
+		{"/tmp/x.ko", {NULL}},
+		{"vmlinuz", {NULL}},
+		{"/vmlinuz", {NULL}},
+		{"/bin/ls", {NULL}},
+	};
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		unsigned n = 0;
+		for (; kernel_debug_path("/d", cases[i].path, n, path); n++) {
+			cr_assert_not_null(cases[i].places[n], "%s: %s", cases[i].path, path);
+			cr_expect_str_eq(path, cases[i].places[n]);
+		}
+		cr_expect_null(cases[i].places[n], "%s: %u places", cases[i].path, n);
+	}
+}
+
+static void shell(const char *command)
+{
+	cr_assert_eq(system(command), 0, "%s", command);
+}
+
+static void find_in(const char *binary, struct elf_mapping *debug, enum err_code wrong)
+{
+	static const char *const dirs[] = {"debug"};
+	struct debug_file_search search = {.debug_dirs = dirs, .debug_dir_count = 1};
+	struct elf_mapping mapping CLEANUP(elf_mapping_deinit) = {0};
+
+	ok(elf_mapping_open(binary, &mapping));
+	struct err *e = debug_file_find(&mapping, &search, debug);
+	cr_assert_eq(e ? err_code(e) : 0, wrong, "%s: %s", binary, e ? err_message(e) : "");
+	err_free(e);
+}
+
+Test(debug_file_find, finds_a_kernels_by_its_path_and_takes_it_by_its_build_id)
+{
+	char folder[] = "/tmp/cairn-kernel-test-XXXXXX", command[64];
+	struct elf_mapping debug = {0};
+
+	cr_assert_not_null(mkdtemp(folder));
+	cr_assert_eq(chdir(folder), 0);
+	shell("mkdir -p boot debug/boot lib/modules/6.1/net debug/lib/modules/6.1/net && cp $CAIRN_KERNEL/vmlinuz-gzip boot/vmlinuz-6.1 && "
+	      "cp $CAIRN_KERNEL/vmlinux debug/boot/vmlinux-6.1 && cp $CAIRN_KERNEL/module-stripped.ko.xz lib/modules/6.1/net/tiny.ko.xz && "
+	      "cp $CAIRN_KERNEL/vmlinux debug/lib/modules/6.1/net/tiny.ko");
+	find_in("boot/vmlinuz-6.1", &debug, 0);
+	cr_assert_str_eq(debug.path, "debug/boot/vmlinux-6.1");
+	elf_mapping_deinit(&debug);
+	find_in("lib/modules/6.1/net/tiny.ko.xz", &debug, ERR_MISMATCH);
+	shell("cp $CAIRN_KERNEL/module.ko.debug debug/lib/modules/6.1/net/tiny.ko.debug");
+	find_in("lib/modules/6.1/net/tiny.ko.xz", &debug, 0);
+	cr_assert_str_eq(debug.path, "debug/lib/modules/6.1/net/tiny.ko.debug");
+	elf_mapping_deinit(&debug);
+	cr_assert_eq(chdir("/"), 0);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", folder);
+	shell(command);
 }
