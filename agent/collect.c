@@ -24,7 +24,22 @@ static struct err *text(struct collect *c, const char *value, uint32_t *ret)
 	return profile_text(&c->profile, value, strlen(value), ret);
 }
 
-struct err *collect_create(const struct tables *tables, const struct kernel *kernel, uint32_t hz, struct collect **ret)
+/** What is counted, and for samples of a clock its period. */
+static struct err *set_types(struct collect *c, uint32_t hz, enum sample_kind kind)
+{
+	static const char *const types[SAMPLE_KINDS][2] = {
+		[SAMPLE_CPU] = {"samples", "count"}, [SAMPLE_OFF_CPU] = {"off_cpu", "nanoseconds"}, [SAMPLE_EVENT] = {"events", "count"}};
+
+	TRY(text(c, types[kind][0], &c->profile.sample_type.type));
+	TRY(text(c, types[kind][1], &c->profile.sample_type.unit));
+	if (kind != SAMPLE_CPU)
+		return NULL;
+	c->profile.period = 1000000000 / hz;
+	TRY(text(c, "cpu", &c->profile.period_type.type));
+	return text(c, "nanoseconds", &c->profile.period_type.unit);
+}
+
+struct err *collect_create(const struct tables *tables, const struct kernel *kernel, uint32_t hz, enum sample_kind kind, struct collect **ret)
 {
 	struct collect *c = calloc(1, sizeof(*c));
 
@@ -34,14 +49,7 @@ struct err *collect_create(const struct tables *tables, const struct kernel *ker
 	c->kernel = kernel;
 	struct err *e = profile_init(&c->profile);
 	if (!e)
-		e = text(c, "samples", &c->profile.sample_type.type);
-	if (!e)
-		e = text(c, "count", &c->profile.sample_type.unit);
-	if (!e)
-		e = text(c, "cpu", &c->profile.period_type.type);
-	if (!e)
-		e = text(c, "nanoseconds", &c->profile.period_type.unit);
-	c->profile.period = 1000000000 / hz;
+		e = set_types(c, hz, kind);
 	if (e) {
 		collect_destroy(c);
 		return e;
@@ -161,7 +169,7 @@ struct err *collect_add(struct collect *c, const struct sample_head *head, const
 		TRY(location_of(c, raw, in_kernel, &c->stack[i]));
 	}
 	TRY(comm_location(c, head->comm, &c->stack[depth++]));
-	return profile_add_sample(&c->profile, c->stack, depth, 1);
+	return profile_add_sample(&c->profile, c->stack, depth, head->value);
 }
 
 struct err *collect_write_pprof(struct collect *c, uint64_t from_unix_nano, uint64_t to_unix_nano, struct buf *ret)

@@ -10,8 +10,8 @@
 #include "base/buf.h"
 
 struct collect;
-/** @p tables and @p kernel are borrowed until collect_destroy. */
-struct err *collect_create(const struct tables *tables, const struct kernel *kernel, uint32_t hz, struct collect **ret) MUST_USE;
+/** For samples of @p kind. @p tables and @p kernel are borrowed until collect_destroy. */
+struct err *collect_create(const struct tables *tables, const struct kernel *kernel, uint32_t hz, enum sample_kind kind, struct collect **ret) MUST_USE;
 void collect_destroy(struct collect *collect);
 /** ERR_NOMEM. */
 struct err *collect_add(struct collect *collect, const struct sample_head *head, const uint64_t *frames) MUST_USE;

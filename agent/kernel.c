@@ -48,11 +48,23 @@ static void read_build_id(const char *path, struct kernel_module *module)
 	module->file_id = fileid_from_kernel_build_id(module->build_id.bytes, module->build_id.len);
 }
 
+/** Where a module's .text begins, which its addresses are counted from; 0: not told (no right, or none). */
+static uint64_t read_text_start(const char *module)
+{
+	char path[256], text[32];
+
+	snprintf(path, sizeof(path), "/sys/module/%s/sections/.text", module);
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	text[len > 0 ? len : 0] = 0;
+	return strtoull(text, NULL, 16);
+}
+
 static struct err *module_number(struct kernel *kernel, const char *name, uint64_t address, uint32_t *ret)
 {
 	for (size_t i = kernel->module_count; i-- > 0;) {
 		if (strcmp(kernel->modules[i].name, name) == 0) {
-			if (i > 0 && address < kernel->modules[i].start)
+			if (i > 0 && !kernel->modules[i].has_text_start && address < kernel->modules[i].start)
 				kernel->modules[i].start = address;
 			*ret = (uint32_t)i;
 			return NULL;
@@ -73,6 +85,10 @@ static struct err *module_number(struct kernel *kernel, const char *name, uint64
 	if (kernel->module_count > 0)
 		snprintf(path, sizeof(path), "/sys/module/%s/notes/.note.gnu.build-id", module->name);
 	read_build_id(path, module);
+	uint64_t text_start = kernel->module_count > 0 ? read_text_start(module->name) : 0;
+	module->has_text_start = text_start != 0;
+	if (text_start)
+		module->start = text_start;
 	*ret = (uint32_t)kernel->module_count++;
 	return NULL;
 }

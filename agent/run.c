@@ -42,7 +42,8 @@ struct agent {
 	struct processes *processes;
 	/* One of these three, by options->protocol. */
 	struct reporter *reporter;
-	struct collect *collect;
+	struct collect *collect; /* of ticks */
+	struct collect *others[SAMPLE_KINDS]; /* of other kinds, as they come */
 	struct otlp *otlp;	 /* of this window */
 	struct things *things;	 /* with the reporter */
 	struct uploader *uploader; /* with the reporter and --upload-symbols */
@@ -77,6 +78,16 @@ static struct err *report_sample(struct agent *agent, const struct sample_head *
 	return reporter_add(agent->reporter, agent->things, head->kind, &sample);
 }
 
+/** Into the profile of its kind. */
+static struct err *collect_sample(struct agent *agent, const struct sample_head *head, const uint64_t *frames)
+{
+	if (head->kind == SAMPLE_CPU || head->kind >= SAMPLE_KINDS)
+		return collect_add(agent->collect, head, frames);
+	if (!agent->others[head->kind])
+		TRY(collect_create(agent->tables, agent->kernel, (uint32_t)agent->options->hz, head->kind, &agent->others[head->kind]));
+	return collect_add(agent->others[head->kind], head, frames);
+}
+
 static struct err *on_sample(void *context, const struct sample_head *head, const uint64_t *frames)
 {
 	struct agent *agent = context;
@@ -103,7 +114,7 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	TRY(jit_mark(agent->jit, head, frames, agent->now_ms, &frames));
 	if (agent->reporter)
 		return report_sample(agent, head, frames, process);
-	return agent->otlp ? otlp_add(agent->otlp, head, frames, process) : collect_add(agent->collect, head, frames);
+	return agent->otlp ? otlp_add(agent->otlp, head, frames, process) : collect_sample(agent, head, frames);
 }
 
 static struct err *on_forked(void *context, uint32_t pid, uint32_t parent)
@@ -365,12 +376,33 @@ static struct err *write_file(const char *path, const struct buf *content)
 	return NULL;
 }
 
+/** A profile of another kind stands beside the first: cpu.pb.gz, cpu.off_cpu.pb.gz, cpu.events.pb.gz. Standard output has ticks only. */
+static struct err *write_other(struct agent *agent, unsigned kind)
+{
+	CLEANUP(buf_deinit) struct buf out = {0};
+	CLEANUP(buf_deinit) struct buf path = {0};
+	const char *output = agent->options->output, *suffix = ".pb.gz", *name = kind == SAMPLE_OFF_CPU ? "off_cpu" : "events";
+	size_t len = strlen(output);
+	bool has_suffix = len > strlen(suffix) && strcmp(output + len - strlen(suffix), suffix) == 0;
+
+	if (strcmp(output, "-") == 0)
+		return NULL;
+	TRY(collect_write_pprof(agent->others[kind], agent->window_ms * 1000000, clock_ns(CLOCK_REALTIME), &out));
+	TRY(buf_printf(&path, "%.*s.%s%s", (int)(has_suffix ? len - strlen(suffix) : len), output, name, has_suffix ? suffix : ""));
+	TRY(buf_append(&path, "", 1));
+	return write_file((const char *)path.data, &out);
+}
+
 static struct err *write_window(struct agent *agent)
 {
 	CLEANUP(buf_deinit) struct buf out = {0};
 
 	TRY(collect_write_pprof(agent->collect, agent->window_ms * 1000000, clock_ns(CLOCK_REALTIME), &out));
-	return write_file(agent->options->output, &out);
+	TRY(write_file(agent->options->output, &out));
+	for (unsigned kind = 0; kind < SAMPLE_KINDS; kind++)
+		if (agent->others[kind])
+			TRY(write_other(agent, kind));
+	return NULL;
 }
 
 static struct err *begin_otlp(struct agent *agent)
@@ -590,7 +622,7 @@ static struct err *start(struct agent *agent)
 	case PROTOCOL_OTLP:
 		return begin_otlp(agent);
 	case PROTOCOL_FILE:
-		return collect_create(agent->tables, agent->kernel, sampling.hz, &agent->collect);
+		return collect_create(agent->tables, agent->kernel, sampling.hz, SAMPLE_CPU, &agent->collect);
 	case PROTOCOL_CAIRN:
 		break;
 	}
@@ -604,6 +636,8 @@ static void finish(struct agent *agent)
 	things_release(agent->things);
 	otlp_destroy(agent->otlp);
 	collect_destroy(agent->collect);
+	for (unsigned kind = 0; kind < SAMPLE_KINDS; kind++)
+		collect_destroy(agent->others[kind]);
 	kernel_destroy(agent->kernel);
 	processes_destroy(agent->processes);
 	watch_destroy(agent->watch);
