@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""cairn-agent under 10,000 short-lived processes a minute, with 5,000 threads, and with CPUs that come: stacks are whole, nothing is lost, work is bounded.
+"""cairn-agent under a storm of short-lived processes (10,000 a minute on an idle machine), with 5,000 threads, and with CPUs that come: stacks are whole, nothing is lost, work is bounded.
 
 Skipped (77) with the agent's own words where it is not permitted to run.
 """
