@@ -108,16 +108,18 @@ def check_cpus(folder, executable):
     online = os.path.join(place, "online")
     with open(online, "w", encoding="ascii") as file:
         file.write("0\n")
-    spinners = [subprocess.Popen(["taskset", "-c", str(cpu), executable, case, "spin"]) for cpu, case in ((0, "leaf"), (1, "plt"))]
+    for name in ("on-zero", "on-one"):
+        os.link(executable, os.path.join(folder, name))
+    spinners = [subprocess.Popen(["taskset", "-c", str(cpu), os.path.join(folder, name), "leaf", "spin"]) for cpu, name in enumerate(("on-zero", "on-one"))]
     try:
         samples, counters, _, _ = finish(*start_agent(folder, "--once", "1500ms", "--samples-per-second", "100", "--sysfs", folder))
-        here, there = (sum(value for stack, value in named(samples, executable) if name in stack) for name in ("leaf_case", "compare"))
+        here, there = (sum(value for stack, value in samples if stack[-1] == name) for name in ("on-zero", "on-one"))
         ok = live.check(here > 0 and there == 0 and counters["cpus"] == 1, f"one CPU listed: {here} samples of its program, {there} of the other's")
         agent, path = start_agent(folder, "--once", "5s", "--samples-per-second", "100", "--sysfs", folder)
         with open(online, "w", encoding="ascii") as file:
             file.write("0-1\n")
         samples, counters, _, _ = finish(agent, path)
-        there = sum(value for stack, value in named(samples, executable) if "compare" in stack)
+        there = sum(value for stack, value in samples if stack[-1] == "on-one")
         return ok & live.check(there > 0 and counters["cpus_come"] == 1, f"another comes: {there} samples of its program, cpus_come {counters['cpus_come']}")
     finally:
         for spinner in spinners:
