@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { EVENTS_RING_PAGES = 16 };
+enum { EVENTS_RING_PAGES = 64 };
 
 struct events {
 	int fd;

@@ -63,6 +63,11 @@ static struct err *carry_on(struct resume *r, const struct sample_head *head, co
 	bool has_execed = tables_has_execed(r->tables, head->pid);
 	uint32_t count = 0;
 
+	if (len == 0 && (head->flags & SAMPLE_IN_KERNEL)) { /* not a byte of its stack could be copied: it is in exit */
+		r->stack.count = 0;
+		r->stack.end = UNWIND_END_NO_STACK;
+		return NULL;
+	}
 	TRY(tables_mappings(r->tables, head->pid, &world.mappings, &count));
 	if (count > 0) {
 		world.mapping_count = count;
