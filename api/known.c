@@ -81,6 +81,8 @@ void api_known_ask(struct sources *sources, uint64_t requester, const struct sto
 	if (!wanted.build_id.len && known->answer.has_file)
 		wanted.build_id = known->answer.file.build_id;
 	sources_ask(sources, &wanted, requester, &said);
+	if (said.fresh && known->status == API_MODULE_FAILED)
+		return;
 	if (said.state == SOURCES_NONE || names_only) /* names now, and lines when a source has them */
 		return;
 	known->retry_after_s = said.retry_after_s;

@@ -442,7 +442,7 @@ static struct err *ask_for(struct task *task, const struct protocol_needs *needs
 static struct err *add_needed(struct task *task, const struct protocol_needs *needs, char *reason, size_t size, bool *found_ret)
 {
 	static const enum store_role roles[] = {STORE_ROLE_SUPPLEMENT, STORE_ROLE_DEBUG, STORE_ROLE_RUNTIME};
-	char hex[BUILD_ID_HEX_SIZE], brought[140] = "";
+	char hex[BUILD_ID_HEX_SIZE], brought[200] = "";
 	struct store_blob blob;
 
 	*found_ret = false;
@@ -456,7 +456,7 @@ static struct err *add_needed(struct task *task, const struct protocol_needs *ne
 			return NULL;
 	}
 	build_id_format(&needs->build_id, hex);
-	(void)snprintf(reason, size, "it needs %.100s (build ID %s), which %s%s%.120s%s", needs->name[0] ? needs->name : "another file",
+	(void)snprintf(reason, size, "it needs %.100s (build ID %s), which %s%s%.180s%s", needs->name[0] ? needs->name : "another file",
 		hex[0] ? hex : "unknown", *found_ret ? "it was given already" : "is not here", *found_ret ? "" : brought[0] ? ": " : "", brought,
 		*found_ret || brought[0] ? "" : ": upload it, then this file again");
 	*found_ret = false;
@@ -512,7 +512,7 @@ static struct err *finish_package(struct task *task, struct task_end *ret)
 	if (task->results == 0 && task->job.wanted_count > 0 && task->skipped == 0)
 		return err_new(ERR_MISMATCH, "the package has none of the files that its index promises");
 	if (task->lacking[0])
-		(void)snprintf(ret->reason, sizeof(ret->reason), "names are missing: %.400s", task->lacking);
+		(void)snprintf(ret->reason, sizeof(ret->reason), "names are missing: %.490s", task->lacking);
 	else if (task->skipped > 0)
 		(void)snprintf(ret->reason, sizeof(ret->reason), "%" PRIu32 " files were skipped or damaged, the first: %.400s", task->skipped,
 			task->first_skipped);

@@ -456,7 +456,7 @@ static void tell(struct sources *sources, const struct store_ask *asks, size_t n
 	for (size_t i = 0; i < sources->count; i++) {
 		const struct store_ask *ask = ask_of(asks, n, sources->all[i]->name);
 		if (ask && ask->answer == STORE_ASK_FOUND && now < ask->asked_ms + FRESH_MS) {
-			*ret = (struct sources_answer){.state = SOURCES_PENDING, .retry_after_s = RETRY_PENDING_S};
+			*ret = (struct sources_answer){.state = SOURCES_PENDING, .fresh = true, .retry_after_s = RETRY_PENDING_S};
 			(void)snprintf(ret->reason, sizeof(ret->reason), "%s has it: job %llu", ask->source, (unsigned long long)ask->job_id);
 			*due_ret = false;
 			return;

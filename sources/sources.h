@@ -60,6 +60,7 @@ enum sources_state {
 
 struct sources_answer {
 	enum sources_state state;
+	bool fresh; /* PENDING, since something was found a moment ago: who knows that its job has failed need not wait */
 	uint32_t retry_after_s;
 	char reason[SOURCES_REASON_SIZE];
 };
