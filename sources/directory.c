@@ -389,17 +389,15 @@ static void wait_for_scan(struct directory *directory)
 	(void)pthread_mutex_unlock(&directory->lock);
 }
 
-/* False when the last scan was not long ago. */
-static bool scan_installed(struct directory *directory)
+/* Unless the last scan was not long ago; waits for one that goes on. */
+static void scan_installed(struct directory *directory)
 {
 	(void)pthread_mutex_lock(&directory->scanning);
-	bool stale = !directory->scanned_ms || wall_ms() - directory->scanned_ms > INSTALLED_STALE_MS;
-	if (stale) {
+	if (!directory->scanned_ms || wall_ms() - directory->scanned_ms > INSTALLED_STALE_MS) {
 		scan(directory);
 		directory->scanned_ms = wall_ms();
 	}
 	(void)pthread_mutex_unlock(&directory->scanning);
-	return stale;
 }
 
 static struct err *find(struct source *source, const struct source_wanted *wanted, struct source_said *ret)
@@ -415,8 +413,10 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 	source_say(ret, STORE_ASK_NOT_FOUND, directory->installed ? "no program or library that was seen of this machine has this ID" : "no file in it has this ID");
 	bool found = !wanted->has_runtime && find_scanned(directory, wanted, &id, false, path);
 	/* A build ID gets its runtime file from elsewhere, too: it is not worth the wait. */
-	if (!found && !id.len && directory->installed && scan_installed(directory))
+	if (!found && !id.len && directory->installed) {
+		scan_installed(directory);
 		found = find_scanned(directory, wanted, &id, false, path);
+	}
 	if (found)
 		(void)take(path, &id, STORE_ROLE_RUNTIME, ret);
 	if (id.len && !directory->installed && !find_by_name(directory, &id, ret) && find_scanned(directory, wanted, &id, true, path))

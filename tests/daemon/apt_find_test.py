@@ -247,6 +247,7 @@ class Find(RepositoryTest):
         daemon = self.daemon(base="x")
         module = self.ask_program(daemon, one[0], build_id=one[1])
         self.assertEqual(module["status"], "ok")  # lines, and names as far as they are here
+        self.wait_idle(daemon)
         reason = daemon.get("/v1/jobs/1").json["reason"]
         self.assertIn("pair.debug", reason)
         self.assertIn("no repository has pair-dbgsym", reason)
@@ -280,6 +281,19 @@ class Find(RepositoryTest):
         said = {a["source"].split()[0]: a["answer"] for a in daemon.get("/v1/files/" + self.file_id).json["asked"]}
         self.assertEqual(said["installed"], "found")
         self.assertEqual(said["apt"], "found")
+
+    def test_file_ids_asked_for_at_once_wait_for_one_look_at_what_is_installed(self):
+        packages, made = self.two_programs()
+        self.publish(base="x", packages=packages)
+        daemon = self.daemon(base="x", flags=("--sources.installed", self.work))
+        modules = [{"file_id": m[2], "addresses": [1]} for m in made]
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            answers = daemon.symbolize({"modules": modules})
+            if all(a.get("symbols", {}).get("kind") == "dwarf" for a in answers):
+                break
+            time.sleep(0.1)
+        self.assertEqual([a.get("symbols") for a in answers], [{"source": "package", "kind": "dwarf"}] * 2, answers)
 
     def test_file_id_that_nobody_knows_says_why(self):
         self.publish(base="x")
