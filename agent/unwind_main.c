@@ -16,7 +16,7 @@
 enum {
 	MEMORY_BYTES = 384 << 20,
 	CPU_SECONDS = 10,
-	NICE = 10, /* nobody waits for it but us */
+	NICE = 2, /* a few milliseconds an executable, but samples wait for it */
 };
 
 static struct err *source_of(int fd, const char *name, struct unwind_source *ret)
