@@ -17,10 +17,11 @@ struct debuginfod {
 	char url[FETCH_URL_MAX];
 };
 
-static struct err *get(struct debuginfod *server, const char *what, const struct build_id *id, struct fetch_result *ret)
+static struct err *get(struct debuginfod *server, const char *what, const struct build_id *id, struct fetch_cancel *cancel,
+	struct fetch_result *ret)
 {
 	char hex[BUILD_ID_HEX_SIZE], url[FETCH_URL_MAX + 256];
-	struct fetch_request request = {.url = url, .limit = server->context.max_file_bytes, .refuse_html = true};
+	struct fetch_request request = {.url = url, .limit = server->context.max_file_bytes, .refuse_html = true, .cancel = cancel};
 
 	build_id_format(id, hex);
 	(void)snprintf(url, sizeof(url), "%s/buildid/%s/%s", server->url, hex, what);
@@ -32,11 +33,12 @@ static struct err *take(struct debuginfod *server, const struct source_wanted *w
 	bool *ret)
 {
 	const char *what = role == STORE_ROLE_DEBUG ? "debuginfo" : "executable";
+	struct fetch_cancel *claim = role == STORE_ROLE_DEBUG ? &wanted->race->debug : &wanted->race->runtime;
 	CLEANUP(fetch_result_deinit) struct fetch_result result = {.fd = -1};
 	char hex[BUILD_ID_HEX_SIZE];
 
 	*ret = false;
-	TRY(get(server, what, &wanted->build_id, &result));
+	TRY(get(server, what, &wanted->build_id, claim, &result));
 	said->bytes += result.wire_bytes;
 	if (result.answer != FETCH_OK) {
 		source_say_fetch(said, &result);
@@ -45,6 +47,10 @@ static struct err *take(struct debuginfod *server, const struct source_wanted *w
 	CLEANUP(err_freep) struct err *e = source_check_build_id(result.fd, &wanted->build_id);
 	if (e) {
 		source_say(said, STORE_ASK_REFUSED, "%s: %.250s", what, err_message(e));
+		return NULL;
+	}
+	if (!fetch_cancel(server->context.fetch, claim)) {
+		source_say_cancelled(said);
 		return NULL;
 	}
 	struct source_file *file = &said->files[said->file_count++];
@@ -66,6 +72,8 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 		return NULL;
 	}
 	TRY(take(server, wanted, STORE_ROLE_DEBUG, ret, &has_debug));
+	if (!has_debug && ret->answer == STORE_ASK_CANCELLED)
+		return NULL; /* who was first sees to the executable, too */
 	if (!has_debug && ret->answer == STORE_ASK_FAILED)
 		return NULL; /* it is not well: do not press it */
 	executable = *ret;
@@ -91,7 +99,7 @@ static struct err *bring(struct source *source, const struct source_needed *need
 	struct debuginfod *server = (struct debuginfod *)source;
 	CLEANUP(fetch_result_deinit) struct fetch_result result = {.fd = -1};
 
-	TRY(get(server, "debuginfo", &needed->build_id, &result));
+	TRY(get(server, "debuginfo", &needed->build_id, NULL, &result));
 	if (result.answer != FETCH_OK) {
 		(void)snprintf(reason, size, "%s", result.reason);
 		return NULL;
@@ -124,6 +132,7 @@ struct err *source_debuginfod(const struct source_context *context, const char *
 		return err_nomem();
 	server->source.ops = &ops;
 	server->source.kind = STORE_SOURCE_DEBUGINFOD;
+	server->source.may_race = true;
 	server->context = *context;
 	(void)snprintf(server->url, sizeof(server->url), "%.*s", (int)len, url);
 	(void)snprintf(server->source.name, sizeof(server->source.name), "debuginfod %.110s", server->url);

@@ -6,6 +6,7 @@
  *   one flight a key       however many ask for the same thing at once, one transfer; all get its bytes
  *   limits                 size, time, stall, rate, bytes an hour, redirects, transfers at once, connections a host
  *   retries                FETCH_ATTEMPTS_MAX with jitter; Retry-After is obeyed; resumed by Range where the server can
+ *   cancelled              by who asked, when somebody else was first; the transfer ends unless others wait for it
  *   circuit breaker        a host that failed so often in a row is left alone for a while
  *   redirects              never to a private or loopback address unless the configured address itself is one; never to http from https
  *   conditional            If-None-Match, If-Modified-Since
@@ -52,9 +53,15 @@ enum fetch_answer {
 	FETCH_NOT_FOUND, /* 404, 410: the server knows, and does not have it */
 	FETCH_REFUSED,	 /* by us or them; asking again soon would give the same: too large, forbidden redirect, 4xx, HTML */
 	FETCH_FAILED,	 /* perhaps later: network, 5xx, stalled, broken off, circuit open */
+	FETCH_CANCELLED, /* by fetch_cancel: it says nothing of the server */
 };
-/** "ok", "not_modified", "not_found", "refused", "failed". */
+/** "ok", "not_modified", "not_found", "refused", "failed", "cancelled". */
 const char *fetch_answer_name(enum fetch_answer answer);
+
+/* For requests of which one is enough; zeroed: not cancelled. */
+struct fetch_cancel {
+	bool is_set; /* the fetcher's lock */
+};
 
 struct fetch_request {
 	const char *key; /* what is fetched, under FETCH_KEY_SIZE; NULL: the URL */
@@ -64,6 +71,7 @@ struct fetch_request {
 	uint64_t range_from, range_len; /* range_len > 0: only these bytes; a server that gives more is cut off there */
 	const char *etag, *last_modified; /* of what the caller has; NULL or "": none */
 	bool refuse_html; /* a text/html answer is a login page or an error in disguise */
+	struct fetch_cancel *cancel; /* NULL: nobody gives it up */
 };
 
 struct fetch_result {
@@ -93,11 +101,16 @@ void fetch_destroy(struct fetch *fetch);
  * Thread: any that may block; not an event loop's.
  */
 struct err *fetch_run(struct fetch *fetch, const struct fetch_request *request, struct fetch_result *ret) MUST_USE;
+/**
+ * Ends the waiting of all requests with this cancel, and those to come: FETCH_CANCELLED. A flight ends with it unless others wait for it, too.
+ * Thread: any. @return true for the first who calls it, false for all others.
+ */
+bool fetch_cancel(struct fetch *fetch, struct fetch_cancel *cancel);
 /** Closes the descriptor. */
 void fetch_result_deinit(struct fetch_result *result);
 
 struct fetch_stats {
-	uint64_t requests, joined, transfers, retries, ok, not_modified, not_found, refused, failed, short_circuited, bytes;
+	uint64_t requests, joined, transfers, retries, ok, not_modified, not_found, refused, failed, cancelled, short_circuited, bytes;
 };
 void fetch_stats(struct fetch *fetch, struct fetch_stats *ret);
 

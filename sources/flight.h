@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What fetch.c (callers, states, verdicts) and flight.c (one attempt: libcurl's options and callbacks) share. Internal.
+ * What fetch.c (callers), fetch_thread.c (states, verdicts) and flight.c (one attempt: libcurl's options and callbacks) share. Internal.
  */
 #ifndef CAIRN_SOURCES_FLIGHT_H
 #define CAIRN_SOURCES_FLIGHT_H
@@ -28,7 +28,7 @@ struct head {
 
 struct flight {
 	struct flight *next;
-	unsigned users; /* callers inside; lock */
+	unsigned users; /* callers inside; lock. 0 before DONE: they gave it up, and the fetch thread drops it */
 	enum state state; /* lock */
 	struct fetch *fetch;
 	char key[FETCH_KEY_SIZE];
@@ -78,5 +78,11 @@ bool flight_prepare(struct flight *flight);
  * False, with a reason in flight->refusal.
  */
 bool flight_begin_body(struct flight *flight);
+/** Out of its fetcher's list. Under the lock. */
+void flight_unlink(struct flight *flight);
+/** One that is in no list. */
+void flight_free(struct flight *flight);
+/** The fetch thread, until fetch->stopping. */
+void *fetch_main(void *fetch);
 
 #endif

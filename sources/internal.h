@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What sources.c (the queue, and asking), setup.c (starting and stopping) and bring.c (supplements, sync) share. Internal.
+ * What sources.c (the queue, and asking), together.c (several sources at once), setup.c (starting and stopping) and bring.c (supplements, sync) share. Internal.
  */
 #ifndef CAIRN_SOURCES_INTERNAL_H
 #define CAIRN_SOURCES_INTERNAL_H
@@ -15,12 +15,13 @@
 
 enum {
 	SOURCES_THREADS_MAX = 16,
+	SOURCES_TOGETHER_MAX = 4, /* sources that are asked at the same time for one ID; others after them */
 	SOURCES_BUDGETS = 1024, /* requesters; they share by hash */
 };
 
 struct item {
 	struct item *next;
-	struct store_query query; /* as it is known: public tenant, one or both IDs */
+	struct store_query query; /* as it is known: public tenant, one or both IDs; lock, while several threads ask */
 	bool taken, has_runtime;
 	char phase[STORE_ASK_SOURCE_SIZE + 16];
 };
@@ -55,5 +56,12 @@ void *sources_asker_main(void *sources);
 /** Looks at misses, refreshes indices, forgets what is over, until the end. */
 void *sources_poller_main(void *sources);
 bool sources_is_stopping(struct sources *sources);
+/** Asks one source for the item and writes down what it said. True when that ends the search. Thread: any. */
+bool sources_ask_one(struct sources *sources, struct source *source, struct item *item, struct source_race *race);
+
+/** How many of these, from the first on, are asked at the same time: 1 to SOURCES_TOGETHER_MAX. @p n: at least 1. */
+size_t together_count(struct source *const *sources, size_t n);
+/** Asks all of them for the item, waits for their answers. @p n: up to SOURCES_TOGETHER_MAX. True when the search ends. */
+bool together_ask(struct sources *sources, struct item *item, struct source *const *which, size_t n);
 
 #endif

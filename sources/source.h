@@ -16,6 +16,11 @@
 
 enum { SOURCE_FILES_MAX = 5, SOURCE_WHERE_SIZE = 2048 };
 
+/* Sources that are asked for one ID at the same time: who has a file claims it by fetch_cancel, and the others' transfers of it end. */
+struct source_race {
+	struct fetch_cancel debug, runtime;
+};
+
 /* What somebody wants symbols for: an ID that was seen in a request. */
 struct source_wanted {
 	bool has_file_id;
@@ -24,6 +29,7 @@ struct source_wanted {
 	bool in_public_index;	  /* some public repository names the build ID: it is no secret */
 	bool has_runtime;	  /* the runtime file is known: only debug info is wanted */
 	char kernel_release[KERNEL_RELEASE_SIZE]; /* of a Linux kernel or module: whose (uname -r); "": of none, or not known */
+	struct source_race *race; /* for those with may_race */
 };
 
 struct source_file {
@@ -98,6 +104,7 @@ struct source {
 	enum store_source kind;
 	char name[STORE_ASK_SOURCE_SIZE]; /* "debuginfod https://host": in answers, and the key of what it said */
 	_Atomic uint64_t changed_ms; /* since 1970: what it said before is void, for it has other things now (relaxed: a hint) */
+	bool may_race;	/* it may be asked at the same time as its neighbours, and heeds source_wanted.race */
 	bool is_public; /* asking it tells strangers which IDs we see */
 };
 
@@ -112,6 +119,8 @@ struct source_context {
 /** For every answer but FOUND. */
 void source_say(struct source_said *said, enum store_ask_answer answer, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/** Another was first: it is asked again with the next search. */
+void source_say_cancelled(struct source_said *said);
 /** What a fetch that brought nothing means for the ID. */
 void source_say_fetch(struct source_said *said, const struct fetch_result *result);
 /**

@@ -4,7 +4,8 @@
  *
  * An ID is its build ID where that is known, else its file ID: answers to a build ID serve all its files. A source may know a file ID's
  * build ID: then the sources behind it are asked by that. The search ends at the first source that has debug info; one that has the
- * runtime file alone (the folders of this machine's programs) does not end it. An item is in
+ * runtime file alone (the folders of this machine's programs) does not end it. Sources that may be asked together (together.c) are: what
+ * an item knows is then read and learnt by several threads, under the lock. An item is in
  * the list from sources_ask until its last source has answered and the job, if any, is durable: so whoever looks sees `pending`
  * first by the item and then by the job, without a gap. (A read that began before the job was committed sees neither: an answer
  * FOUND of the last FRESH_MS counts as pending, too.)
@@ -21,12 +22,8 @@
 #include "store/job.h"
 #include "store/miss.h"
 
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 
 enum {
@@ -44,53 +41,6 @@ static uint64_t wall_ms(void)
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* ---------------------------------------------------------------------------------------- for sources */
-
-void source_say(struct source_said *said, enum store_ask_answer answer, const char *format, ...)
-{
-	va_list arguments;
-
-	said->answer = answer;
-	va_start(arguments, format);
-	(void)vsnprintf(said->text, sizeof(said->text), format, arguments);
-	va_end(arguments);
-}
-
-void source_say_fetch(struct source_said *said, const struct fetch_result *result)
-{
-	enum store_ask_answer answer = result->answer == FETCH_NOT_FOUND ? STORE_ASK_NOT_FOUND :
-				       result->answer == FETCH_REFUSED	 ? STORE_ASK_REFUSED :
-									   STORE_ASK_FAILED;
-
-	source_say(said, answer, "%.300s", result->reason);
-	said->retry_after_ms = result->retry_after_ms;
-}
-
-struct err *source_check_build_id(int fd, const struct build_id *wanted)
-{
-	char want[BUILD_ID_HEX_SIZE], got[BUILD_ID_HEX_SIZE];
-	struct stat status;
-	struct elf_ids ids;
-	struct build_id own;
-
-	if (fstat(fd, &status))
-		return err_os(errno, "stat");
-	if (status.st_size == 0)
-		return err_new(ERR_FORMAT, "an empty file");
-	void *bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (bytes == MAP_FAILED)
-		return err_os(errno, "map");
-	struct err *e = build_id_from_elf(bytes, (size_t)status.st_size, "file", &ids);
-	(void)munmap(bytes, (size_t)status.st_size);
-	TRY(e);
-	TRY(build_id_from_ids(&ids, &own));
-	if (wanted->len == 0 || build_id_equal(&own, wanted))
-		return NULL;
-	build_id_format(wanted, want);
-	build_id_format(&own, got);
-	return err_new(ERR_MISMATCH, "a file of another build: build ID %s, and not %s", own.len ? got : "(none)", want);
 }
 
 static void said_deinit(struct source_said *said)
@@ -122,16 +72,16 @@ static bool same_id(const struct store_query *a, const struct store_query *b)
 	return a->has_file_id && b->has_file_id && fileid_equal(&a->file_id, &b->file_id);
 }
 
-static struct store_job make_job(const struct source *source, const struct item *item, const struct source_said *said)
+static struct store_job make_job(const struct source *source, const struct store_query *query, const struct source_said *said)
 {
 	bool package = said->files[0].to_fetch; /* the file ID is that of one file in it: who asked may be mistaken */
 	struct store_job job = {.tenant = STORE_TENANT_PUBLIC,
 		.kind = STORE_JOB_ELF,
 		.source = source->kind,
 		.rank = store_source_rank(source->kind),
-		.has_file_id = item->query.has_file_id && !package,
-		.file_id = item->query.file_id,
-		.build_id = said->build_id.len ? said->build_id : item->query.build_id};
+		.has_file_id = query->has_file_id && !package,
+		.file_id = query->file_id,
+		.build_id = said->build_id.len ? said->build_id : query->build_id};
 
 	(void)snprintf(job.name, sizeof(job.name), "%s", said->files[0].name);
 	(void)snprintf(job.provenance, sizeof(job.provenance), "%s", said->provenance);
@@ -139,10 +89,10 @@ static struct store_job make_job(const struct source *source, const struct item 
 }
 
 /* A runtime file and its debug file are one job. */
-static struct err *submit_files(struct sources *sources, const struct source *source, const struct item *item, struct source_said *said,
-	uint64_t *job_ret)
+static struct err *submit_files(struct sources *sources, const struct source *source, const struct store_query *query,
+	struct source_said *said, uint64_t *job_ret)
 {
-	struct store_job job = make_job(source, item, said);
+	struct store_job job = make_job(source, query, said);
 
 	for (size_t i = 0; i < said->file_count; i++) {
 		struct source_file *file = &said->files[i];
@@ -156,7 +106,9 @@ static struct err *submit_files(struct sources *sources, const struct source *so
 /* What is written down of an answer; the job is there already. */
 static void fill_ask(const struct sources *sources, const struct source *source, const struct source_said *said, struct store_ask *ask)
 {
-	uint64_t wait = said->answer == STORE_ASK_FAILED ? sources->options.retry_ms : sources->options.negative_ms;
+	uint64_t wait = said->answer == STORE_ASK_FAILED    ? sources->options.retry_ms :
+			said->answer == STORE_ASK_CANCELLED ? 0 :
+							      sources->options.negative_ms;
 
 	(void)snprintf(ask->source, sizeof(ask->source), "%s", source->name);
 	(void)snprintf(ask->text, sizeof(ask->text), "%s", said->text);
@@ -167,11 +119,12 @@ static void fill_ask(const struct sources *sources, const struct source *source,
 }
 
 /* Each package is a job. Without the first, which has the debug info, there is nothing; without another one the text says so. */
-static struct err *submit_packages(struct sources *sources, struct source *source, const struct item *item, struct source_said *said, uint64_t *job_ret)
+static struct err *submit_packages(struct sources *sources, struct source *source, const struct store_query *query,
+	struct source_said *said, uint64_t *job_ret)
 {
-	const struct store_query key = key_of(&item->query);
-	const struct store_job job = make_job(source, item, said);
-	const struct build_id *wanted = said->build_id.len ? &said->build_id : &item->query.build_id;
+	const struct store_query key = key_of(query);
+	const struct store_job job = make_job(source, query, said);
+	const struct build_id *wanted = said->build_id.len ? &said->build_id : &query->build_id;
 	struct package_taken taken;
 
 	for (size_t i = 0; i < said->file_count; i++) {
@@ -204,14 +157,19 @@ static void count(struct sources *sources, enum store_ask_answer answer)
 	sources->stats.not_found += answer == STORE_ASK_NOT_FOUND;
 	sources->stats.refused += answer == STORE_ASK_REFUSED;
 	sources->stats.failed += answer == STORE_ASK_FAILED;
+	sources->stats.cancelled += answer == STORE_ASK_CANCELLED;
 	(void)pthread_mutex_unlock(&sources->lock);
 }
 
-static void set_phase(struct sources *sources, struct item *item, const char *name)
+/* The item's query as it is known now. True in @p has_runtime_ret when the runtime file is known. */
+static struct store_query begin(struct sources *sources, struct item *item, const struct source *source, bool *has_runtime_ret)
 {
 	(void)pthread_mutex_lock(&sources->lock);
-	(void)snprintf(item->phase, sizeof(item->phase), "asking %s", name);
+	struct store_query query = item->query;
+	*has_runtime_ret = item->has_runtime;
+	(void)snprintf(item->phase, sizeof(item->phase), "asking %s", source->name);
 	(void)pthread_mutex_unlock(&sources->lock);
+	return query;
 }
 
 bool sources_is_stopping(struct sources *sources)
@@ -234,30 +192,26 @@ static void learn(struct sources *sources, struct item *item, const struct sourc
 }
 
 /* Asks one source and writes down what it said. True in @p found_ret when that ends the search. */
-static struct err *ask_one(struct sources *sources, struct source *source, struct item *item, bool *found_ret)
+static struct err *ask_one(struct sources *sources, struct source *source, struct item *item, const struct store_query *query,
+	struct source_wanted *wanted, bool *found_ret)
 {
 	CLEANUP(said_deinit) struct source_said said = {0};
-	struct source_wanted wanted = {
-		.has_file_id = item->query.has_file_id, .file_id = item->query.file_id, .build_id = item->query.build_id,
-		.has_runtime = item->has_runtime};
-	struct store_query key = key_of(&item->query);
+	struct store_query key = key_of(query);
 	struct store_ask ask = {0};
 
-	*found_ret = false;
-	set_phase(sources, item, source->name);
-	kernels_find(&sources->kernels, &wanted.build_id, wanted.kernel_release);
-	if (wanted.build_id.len)
-		TRY(store_index_names(sources->db, &wanted.build_id, &wanted.in_public_index));
-	if (source->is_public && !wanted.in_public_index && !sources->options.ask_private)
+	kernels_find(&sources->kernels, &wanted->build_id, wanted->kernel_release);
+	if (wanted->build_id.len)
+		TRY(store_index_names(sources->db, &wanted->build_id, &wanted->in_public_index));
+	if (source->is_public && !wanted->in_public_index && !sources->options.ask_private)
 		source_say(&said, STORE_ASK_REFUSED,
 			"not asked: no public index names this ID, and it may be private (sources.ask_private allows it)");
 	else
-		TRY(source->ops->find(source, &wanted, &said));
+		TRY(source->ops->find(source, wanted, &said));
 	if (said.answer == STORE_ASK_FAILED && sources_is_stopping(sources))
 		return NULL; /* nothing was learnt */
 	if (said.answer == STORE_ASK_FOUND)
-		TRY(said.files[0].to_fetch ? submit_packages(sources, source, item, &said, &ask.job_id) :
-					     submit_files(sources, source, item, &said, &ask.job_id));
+		TRY(said.files[0].to_fetch ? submit_packages(sources, source, query, &said, &ask.job_id) :
+					     submit_files(sources, source, query, &said, &ask.job_id));
 	if (said.answer == STORE_ASK_FAILED && sources_is_stopping(sources))
 		return NULL;
 	fill_ask(sources, source, &said, &ask);
@@ -271,9 +225,9 @@ static struct err *ask_one(struct sources *sources, struct source *source, struc
 }
 
 /* What is wrong here is written down as this source's failure: the next one may do, and a person must see it. */
-static void note_failure(struct sources *sources, const struct source *source, const struct item *item, const struct err *e)
+static void note_failure(struct sources *sources, const struct source *source, const struct store_query *query, const struct err *e)
 {
-	struct store_query key = key_of(&item->query);
+	struct store_query key = key_of(query);
 	struct store_ask ask = {.answer = STORE_ASK_FAILED, .asked_ms = wall_ms()};
 
 	ask.next_ms = ask.asked_ms + sources->options.retry_ms;
@@ -283,6 +237,21 @@ static void note_failure(struct sources *sources, const struct source *source, c
 	if (sources->options.said)
 		sources->options.said(sources->options.said_context, &key, &ask);
 	err_free(store_ask_put(sources->db, &key, &ask));
+}
+
+bool sources_ask_one(struct sources *sources, struct source *source, struct item *item, struct source_race *race)
+{
+	struct source_wanted wanted = {.race = race};
+	struct store_query query = begin(sources, item, source, &wanted.has_runtime);
+	bool found = false;
+
+	wanted.has_file_id = query.has_file_id;
+	wanted.file_id = query.file_id;
+	wanted.build_id = query.build_id;
+	CLEANUP(err_freep) struct err *e = ask_one(sources, source, item, &query, &wanted, &found);
+	if (e)
+		note_failure(sources, source, &query, e);
+	return found;
 }
 
 static const struct store_ask *ask_of(const struct store_ask *asks, size_t n, const char *name)
@@ -313,23 +282,35 @@ static struct err *look_at_store(struct sources *sources, struct item *item)
 	return NULL;
 }
 
-static void ask_all(struct sources *sources, struct item *item)
+/* Those of a group that may be asked (again) now. */
+static size_t choose_due(struct sources *sources, struct item *item, struct source *const *group, size_t n, struct source **ret)
 {
 	CLEANUP(freep) struct store_ask *asks = calloc(STORE_ASKS_MAX, sizeof(*asks));
+	struct store_query key = key_of(&item->query); /* it may have been learnt meanwhile */
+	size_t said = 0, due = 0;
+
+	if (asks)
+		err_free(store_asks(sources->db, &key, asks, STORE_ASKS_MAX, &said));
+	for (size_t i = 0; i < n; i++) {
+		const struct store_ask *before = ask_of(asks, said, group[i]->name);
+		if (!before || is_due(group[i], before, wall_ms()))
+			ret[due++] = group[i];
+	}
+	return due;
+}
+
+static void ask_all(struct sources *sources, struct item *item)
+{
+	struct source *due[SOURCES_TOGETHER_MAX];
 	bool found = false;
 
 	err_free(look_at_store(sources, item));
-	for (size_t i = 0; i < sources->count && !found && !sources_is_stopping(sources); i++) {
-		struct store_query key = key_of(&item->query); /* it may have been learnt meanwhile */
-		size_t n = 0;
-		if (asks)
-			err_free(store_asks(sources->db, &key, asks, STORE_ASKS_MAX, &n));
-		const struct store_ask *before = ask_of(asks, n, sources->all[i]->name);
-		if (before && !is_due(sources->all[i], before, wall_ms()))
-			continue;
-		CLEANUP(err_freep) struct err *e = ask_one(sources, sources->all[i], item, &found);
-		if (e)
-			note_failure(sources, sources->all[i], item, e);
+	for (size_t i = 0; i < sources->count && !found && !sources_is_stopping(sources);) {
+		size_t n = together_count(&sources->all[i], sources->count - i);
+		size_t due_count = choose_due(sources, item, &sources->all[i], n, due);
+		if (due_count > 0)
+			found = together_ask(sources, item, due, due_count);
+		i += n;
 	}
 }
 

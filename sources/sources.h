@@ -130,7 +130,7 @@ void sources_sync_progress(struct sources *sources, struct sources_sync_progress
 bool sources_sync_package(struct sources *sources, size_t index, struct sources_sync_package *ret);
 
 struct sources_stats {
-	uint64_t asked, found, not_found, refused, failed, over_budget;
+	uint64_t asked, found, not_found, refused, failed, cancelled, over_budget;
 	uint32_t queued;
 	struct fetch_stats fetch;
 };

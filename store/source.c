@@ -29,9 +29,9 @@ struct store_index {
 const char *store_ask_answer_name(enum store_ask_answer answer)
 {
 	static const char *const names[] = {[STORE_ASK_FOUND] = "found", [STORE_ASK_NOT_FOUND] = "not_found",
-		[STORE_ASK_REFUSED] = "refused", [STORE_ASK_FAILED] = "failed"};
+		[STORE_ASK_REFUSED] = "refused", [STORE_ASK_FAILED] = "failed", [STORE_ASK_CANCELLED] = "cancelled"};
 
-	return answer >= STORE_ASK_FOUND && answer <= STORE_ASK_FAILED ? names[answer] : "unknown";
+	return answer >= STORE_ASK_FOUND && answer <= STORE_ASK_CANCELLED ? names[answer] : "unknown";
 }
 
 /* ---------------------------------------------------------------------------------------- environment */

@@ -31,8 +31,9 @@ enum store_ask_answer {
 	STORE_ASK_NOT_FOUND,
 	STORE_ASK_REFUSED, /* by us or them: the text says why */
 	STORE_ASK_FAILED,  /* perhaps later */
+	STORE_ASK_CANCELLED, /* before it had said all: another was first */
 };
-/** "found", "not_found", "refused", "failed". */
+/** "found", "not_found", "refused", "failed", "cancelled". */
 const char *store_ask_answer_name(enum store_ask_answer answer);
 
 struct store_ask {

@@ -317,6 +317,114 @@ class Sources(unittest.TestCase):
         time.sleep(3)
         self.assertEqual(self.server.asked, {})
 
+    # ---- several servers at once
+
+    def two_servers(self, *files):
+        """A daemon that asks self.server and self.other, which has files, too."""
+        self.other = Debuginfod()
+        self.addCleanup(self.other.close)
+        self.server.files, self.other.files = files
+        return Cairnd("--sources.debuginfod", self.server.url + " " + self.other.url, "--sources.directories", self.tree)
+
+    def start(self, daemon):
+        self.addCleanup(daemon.__exit__)
+        return daemon.start()
+
+    def answers(self, daemon):
+        """What each of the two said, when both have."""
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            asked = {a["source"]: a for a in daemon.get("/v1/files/" + self.id).json["asked"]}
+            if len(asked) == 3:  # and the folder
+                return asked["debuginfod " + self.server.url], asked["debuginfod " + self.other.url]
+            time.sleep(0.05)
+        self.fail(asked)
+
+    def until_asked(self, *servers):
+        end = time.monotonic() + 30
+        while not all(server.asked for server in servers):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+
+    def both(self):
+        return {self.paths[0]: read(self.debug), self.paths[1]: read(self.stripped)}
+
+    def counter(self, daemon, name):
+        lines = daemon.get("/metrics").body.decode().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name + " "))
+
+    def test_server_that_stalls_holds_nobody_up(self):
+        for stalled in (0, 1):
+            with self.subTest(stalled):
+                daemon = self.two_servers(self.both(), self.both())
+                gate = (self.server, self.other)[stalled].gate
+                gate.clear()
+                daemon = self.start(daemon)
+                began = time.monotonic()
+                self.check(self.ask(daemon, wait_ms=25000, build_id=self.id))
+                said = self.answers(daemon)
+                self.assertLess(time.monotonic() - began, 20)  # a stall is given up after 30 s
+                self.assertEqual([a["answer"] for a in said], ["cancelled" if i == stalled else "found" for i in range(2)])
+                self.assertIn("another source was first", said[stalled]["reason"])
+                self.assertEqual(said[stalled]["next_at"], said[stalled]["asked_at"])
+                self.assertEqual([self.counter(daemon, "cairn_%s_total" % n) for n in ("sources_cancelled", "fetch_cancelled", "fetch_failed")],
+                                 [1, 1, 0])
+                self.assertEqual(daemon.stop(), 0)
+                gate.set()
+
+    def test_two_that_have_it_make_one_job(self):
+        daemon = self.two_servers(self.both(), self.both())
+        self.server.gate.clear()
+        self.other.gate.clear()
+        daemon = self.start(daemon)
+        self.ask(daemon, build_id=self.id)
+        self.until_asked(self.server, self.other)  # neither has answered: they are asked at the same time
+        self.server.gate.set()
+        self.other.gate.set()
+        self.check(self.ask(daemon, wait_ms=60000, build_id=self.id))
+        self.assertEqual(sorted(a["answer"] for a in self.answers(daemon)), ["cancelled", "found"])
+        self.check(self.ask(daemon, file_id=self.file_id))  # with the executable
+        self.assertEqual([daemon.get("/v1/jobs/%d" % i).status for i in (1, 2)], [200, 404])
+
+    def test_one_that_has_it_not_ends_nothing(self):
+        daemon = self.two_servers({}, self.both())
+        self.other.gate.clear()
+        daemon = self.start(daemon)
+        self.assertEqual(self.ask(daemon, build_id=self.id)["status"], "pending")
+        end = time.monotonic() + 30
+        while not any(a["answer"] == "not_found" and self.server.url in a["source"] for a in self.asked_of(daemon)):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        self.assertEqual(self.ask(daemon, build_id=self.id)["status"], "pending")
+        self.other.gate.set()
+        self.check(self.ask(daemon, wait_ms=60000, build_id=self.id))
+        self.assertEqual([a["answer"] for a in self.answers(daemon)], ["not_found", "found"])
+
+    def asked_of(self, daemon):
+        answer = daemon.get("/v1/files/" + self.id)
+        return answer.json["asked"] if answer.status == 200 else []
+
+    def test_executable_here_and_debug_info_there(self):
+        for slow in (0, 1):
+            with self.subTest(slow):
+                daemon = self.two_servers({self.paths[1]: read(self.stripped)}, {self.paths[0]: read(self.debug)})
+                servers = self.server, self.other
+                servers[slow].gate.clear()
+                daemon = self.start(daemon)
+                self.ask(daemon, build_id=self.id)
+                if slow:  # the executable alone ends nothing
+                    end = time.monotonic() + 30
+                    while not any(a["answer"] == "found" for a in self.asked_of(daemon)):
+                        self.assertLess(time.monotonic(), end)
+                        time.sleep(0.02)
+                    servers[slow].gate.set()
+                self.check(self.ask(daemon, wait_ms=25000, build_id=self.id))
+                if slow:
+                    self.assertEqual([a["answer"] for a in self.answers(daemon)], ["found", "found"])
+                    self.check(self.ask(daemon, wait_ms=25000, file_id=self.file_id))
+                self.assertEqual(daemon.stop(), 0)
+                servers[slow].gate.set()
+
     # ---- folders
 
     def put_debug(self, folder):

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Fetches what standard input names, one request a line ("url limit threads etag range_from range_len html"), and prints one
- * JSON object a line. Arguments are options as name=number.
+ * JSON object a line. Arguments are options as name=number; cancel=N: the first N threads of each request give it up after CANCEL_MS.
  */
 #include "base/digest.h"
 #include "base/json.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { THREADS_MAX = 32 };
+enum { THREADS_MAX = 32, CANCEL_MS = 100 };
 
 struct ask {
 	struct fetch *fetch;
@@ -95,8 +95,9 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void run_line(struct fetch *fetch, const char *line)
+static void run_line(struct fetch *fetch, const char *line, unsigned cancelled)
 {
+	struct fetch_cancel cancel = {0};
 	static struct ask asks[THREADS_MAX];
 	pthread_t threads[THREADS_MAX];
 	char url[1024], etag[128];
@@ -109,9 +110,14 @@ static void run_line(struct fetch *fetch, const char *line)
 	for (unsigned i = 0; i < count; i++) {
 		asks[i] = (struct ask){.fetch = fetch,
 			.request = {.url = url, .limit = limit, .total_ms = 20000, .etag = strcmp(etag, "-") == 0 ? NULL : etag,
-				.range_from = from, .range_len = len, .refuse_html = html}};
+				.range_from = from, .range_len = len, .refuse_html = html, .cancel = i < cancelled ? &cancel : NULL}};
 		if (pthread_create(&threads[i], NULL, ask_main, &asks[i]))
 			exit(2);
+	}
+	if (cancelled > 0) {
+		(void)nanosleep(&(struct timespec){.tv_nsec = CANCEL_MS * 1000000L}, NULL);
+		if (!fetch_cancel(fetch, &cancel) || fetch_cancel(fetch, &cancel))
+			exit(3); /* the first call, and no other, was the first */
 	}
 	for (unsigned i = 0; i < count; i++)
 		(void)pthread_join(threads[i], NULL);
@@ -124,6 +130,7 @@ int main(int argc, char **argv)
 	struct fetch_options options = {.stall_ms = 1000, .retry_ms = 50, .retry_after_max_ms = 2000, .breaker_ms = 1500, .breaker_failures = 100};
 	struct fetch *fetch;
 	char line[4096];
+	unsigned cancelled = 0;
 
 	for (int i = 1; i < argc; i++) {
 		unsigned long long value = strtoull(strchr(argv[i], '=') + 1, NULL, 10);
@@ -133,12 +140,14 @@ int main(int argc, char **argv)
 			options.hourly_bytes = value;
 		if (strncmp(argv[i], "rate=", 5) == 0)
 			options.rate_bytes = value;
+		if (strncmp(argv[i], "cancel=", 7) == 0)
+			cancelled = (unsigned)value;
 	}
 	struct err *e = fetch_start(&options, &fetch);
 	if (e)
 		return 1;
 	while (fgets(line, sizeof(line), stdin))
-		run_line(fetch, line);
+		run_line(fetch, line, cancelled);
 	fetch_destroy(fetch);
 	return 0;
 }

@@ -217,6 +217,19 @@ class Fetch(unittest.TestCase):
             self.check_body(result)
         self.assertEqual(self.hits("slowstart"), 1)
 
+    def test_cancelled_by_some_goes_on_for_the_others(self):
+        results = self.probe([self.line("slowstart", threads=4)], "cancel=2")
+        self.assertEqual([r["answer"] for r in results], ["cancelled"] * 2 + ["ok"] * 2)
+        self.check_body(results[3])
+        self.assertEqual(self.hits("slowstart"), 1)
+
+    def test_cancelled_by_all_ends_at_once_and_is_no_failure_of_the_host(self):
+        results = self.probe([self.line("stall", threads=2)] * 2, "cancel=2", "breaker=1")
+        self.assertEqual([(r["answer"], r["status"]) for r in results], [("cancelled", 0)] * 4)
+        self.assertIn("not wanted any more", results[0]["reason"])
+        self.assertLess(max(r["ms"] for r in results), 900)  # before the stall is one
+        self.assertEqual(self.hits("stall"), 2)  # no retry, and the second was not short-circuited
+
     def test_conditional(self):
         self.check_body(self.one("conditional"))
         result = self.one("conditional", etag='"one"')
