@@ -358,12 +358,13 @@ class Find(RepositoryTest):
 
     # ---- by itself
 
-    def test_sample_of_a_stripped_program_has_its_lines_in_the_next_read(self):
-        self.publish()
+    def check_sample_has_its_lines(self, send, **repository):
+        """From a repository that has the program's debug package; @send: daemon -> None, one sample an address."""
+        self.publish(**repository)
         daemon = self.daemon()
-        self.publish_sample(daemon)
+        send(daemon)
         before = self.folded(daemon)
-        self.assertTrue(all("+0x" in stack for stack in before), before)
+        self.assertTrue(before and all("+0x" in stack for stack in before), before)
         end = time.monotonic() + 60
         while time.monotonic() < end:
             shown = self.folded(daemon)
@@ -375,6 +376,40 @@ class Find(RepositoryTest):
             stack = ";".join(f[0] for f in reversed(frames))
             wanted[stack] = wanted.get(stack, 0) + 1
         self.assertEqual(shown, wanted)
+
+    def test_sample_of_a_stripped_program_has_its_lines_in_the_next_read(self):
+        self.check_sample_has_its_lines(self.publish_sample)
+
+    def test_sample_of_a_stream_has_its_lines_in_the_next_read(self):
+        try:
+            import grpc  # noqa: F401
+        except ImportError:
+            self.skipTest("python3-grpcio is not installed")
+        self.check_sample_has_its_lines(self.stream_sample)
+
+    def test_sample_has_its_lines_from_a_ddeb(self):
+        """Ubuntu's form of a -dbgsym package."""
+        stanza, content, path = self.dbgsym
+        ddeb = path[:-len("deb")] + "ddeb"
+        self.check_sample_has_its_lines(self.publish_sample, packages=[self.binary, (stanza.replace(path, ddeb), content, ddeb)])
+        self.assertEqual(self.server.asked["/debian/" + ddeb], 1)
+
+    def stream_sample(self, daemon):
+        """As publish_sample, by cairn.v1.Agent/Stream: addresses as linked."""
+        from agent_client import Stream, hello, pb
+        n, steps = len(self.addresses), [b - a for a, b in zip([0] + self.addresses, self.addresses)]
+        d = pb.Definitions(first_string=1, strings=["shop", "main"], first_frame=1, frame_kind=[pb.FRAME_KIND_NATIVE] * n, frame_executable=[1] * n,
+                           frame_address=steps, first_trace=1, trace_depth=[1] * n, trace_shared=[0] * n, trace_frame=range(1, n + 1),
+                           first_thread=1, thread_process=[1], thread_id=[43], thread_name=[2])
+        d.executables.add(number=1, file_id=bytes.fromhex(self.file_id), build_id=bytes.fromhex(self.id), name="sample")
+        d.processes.add(number=1, pid=42, service=1)
+        d.types.add(number=1, type="samples", unit="count", period_type="cpu", period_unit="nanoseconds", period=50_000_000)
+        samples = pb.Samples(type=1, base_time_unix_nano=time.time_ns() - 60 * 10**9, period_ns=50_000_000, cpu_run=[0, n], thread=[1] * n,
+                             trace=range(1, n + 1), time_step=[1] * n, time_rest=[0] * n)
+        stream = Stream(daemon.grpc_port)
+        self.addCleanup(stream.close)
+        stream.send(hello(), pb.AgentEnvelope(definitions=d), pb.AgentEnvelope(sequence=1, samples=samples))
+        self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
 
     def publish_sample(self, daemon):
         """One native sample an address, of the stripped program as an eBPF profiler sees it: file ID, build ID, file offsets."""
