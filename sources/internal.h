@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What sources.c (the queue, and asking), together.c (several sources at once), setup.c (starting and stopping) and bring.c (supplements, sync) share. Internal.
+ * What sources.c (the queue, and asking), together.c (several sources at once), setup.c (starting and stopping) and bring.c
+ * (supplements, sync) share. Internal.
  */
 #ifndef CAIRN_SOURCES_INTERNAL_H
 #define CAIRN_SOURCES_INTERNAL_H

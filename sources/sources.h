@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Whom to ask for symbols, and when. An ID that a request named and nobody knows is queued; a few threads take IDs and go
- * through the sources in order (folders, this machine's programs, package repositories, debuginfod servers) until one has its debug info. What was found is kept in the store
+ * through the sources in order (folders, this machine's programs, package repositories, debuginfod servers, those at the same time) until one has its debug info. What was found is kept in the store
  * and a job built from it, as if it had been uploaded, under the public tenant; what was said is remembered across restarts, with
  * the time from which on it may be asked again.
  *
