@@ -69,7 +69,7 @@ static struct err *ask_jobs(struct store_read *read, const struct store_query *q
 	return NULL;
 }
 
-void api_known_ask(struct sources *sources, uint64_t requester, const struct store_query *query, struct api_known *known)
+static void ask(struct sources *sources, uint64_t requester, const struct store_query *query, bool offsets, struct api_known *known)
 {
 	struct store_query wanted = *query;
 	struct sources_answer said;
@@ -80,7 +80,7 @@ void api_known_ask(struct sources *sources, uint64_t requester, const struct sto
 		return;
 	if (!wanted.build_id.len && known->answer.has_file)
 		wanted.build_id = known->answer.file.build_id;
-	sources_ask(sources, &wanted, requester, &said);
+	sources_ask(sources, &wanted, offsets, requester, &said);
 	if (said.fresh && known->status == API_MODULE_FAILED)
 		return;
 	if (said.state == SOURCES_NONE || names_only) /* names now, and lines when a source has them */
@@ -91,6 +91,24 @@ void api_known_ask(struct sources *sources, uint64_t requester, const struct sto
 		len = 0;
 	}
 	(void)snprintf(known->reason + len, sizeof(known->reason) - len, "%s%s", len ? "; " : "", said.reason);
+}
+
+void api_known_ask(struct sources *sources, uint64_t requester, const struct store_query *query, struct api_known *known)
+{
+	ask(sources, requester, query, false, known);
+}
+
+void api_known_ask_offsets(struct sources *sources, uint64_t requester, const struct store_query *query, struct api_known *known)
+{
+	bool has_segments = known->answer.has_file && known->answer.file.segments.count > 0;
+
+	if (known->status == API_MODULE_OK && !has_segments) {
+		known->status = API_MODULE_UNKNOWN;
+		known->retry_after_s = RETRY_UNKNOWN_S;
+		(void)snprintf(known->reason, sizeof(known->reason),
+			"addresses are file offsets, and the runtime file, whose load segments would say what they mean, is not known");
+	}
+	ask(sources, requester, query, true, known);
 }
 
 struct err *api_known_resolve(struct store_read *read, const struct store_query *query, struct api_known *ret)

@@ -87,7 +87,7 @@ static const char *to_vaddr(const struct profiles_resolver *resolver, const stru
 			return "no load segment of the file holds this offset";
 		}
 		if (!address->has_hint)
-			return "the address is a file offset, and the runtime file, whose load segments would say what it means, is not known";
+			return resolver->known.reason;
 		*ret = address->vaddr_hint;
 		return NULL;
 	case SAMPLES_ADDRESS_VADDR:
@@ -224,6 +224,30 @@ static struct err *open_table(struct profiles_resolver *resolver, struct store_r
 	return err_wrap(table_open(view.bytes, view.len, ret), "table %s", hex);
 }
 
+/* Whether an address needs the load segments of the runtime file. */
+static bool has_offsets(const struct samples_address *addresses, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (addresses[i].kind == SAMPLES_ADDRESS_FILE_OFFSET && !addresses[i].has_hint)
+			return true;
+	return false;
+}
+
+/* Has the sources asked for what is lacking. What has symbols stays ok: others of its addresses may be as linked. */
+static void ask_sources(struct profiles_resolver *resolver, const struct store_query *query, bool offsets)
+{
+	struct api_known *known = &resolver->known;
+	bool ok = known->status == API_MODULE_OK;
+
+	if (!offsets) {
+		api_known_ask(resolver->sources, resolver->requester, query, known);
+		return;
+	}
+	api_known_ask_offsets(resolver->sources, resolver->requester, query, known);
+	if (ok)
+		known->status = API_MODULE_OK;
+}
+
 static struct err *resolve(void *context, uint32_t tenant, const struct samples_module *module, const struct samples_address *addresses,
 	size_t count, struct samples_answers *answers)
 {
@@ -244,7 +268,7 @@ static struct err *resolve(void *context, uint32_t tenant, const struct samples_
 	TRY(api_known_resolve(read, &query, &resolver->known));
 	if (resolver->known.status == API_MODULE_UNKNOWN)
 		store_miss_note(resolver->store, &query);
-	api_known_ask(resolver->sources, resolver->requester, &query, &resolver->known);
+	ask_sources(resolver, &query, has_offsets(addresses, count));
 	if (resolver->known.status != API_MODULE_OK) {
 		find_text(resolver, module, NULL);
 		return answer_none_for_all(resolver, addresses, count, resolver->known.reason, answers);

@@ -66,6 +66,15 @@ static struct store_query make_query(const struct api_symbolize_module *module)
 		.build_id = module->build_id};
 }
 
+static void ask_sources(const struct api_symbolize_request *request, const struct api_symbolize_module *module, const struct store_query *query,
+	struct api_known *known)
+{
+	if (module->file_offsets)
+		api_known_ask_offsets(request->sources, request->requester, query, known);
+	else
+		api_known_ask(request->sources, request->requester, query, known);
+}
+
 struct err *api_symbolize_is_pending(struct store *store, const struct api_symbolize_request *request, bool *ret)
 {
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
@@ -79,18 +88,10 @@ struct err *api_symbolize_is_pending(struct store *store, const struct api_symbo
 	for (size_t i = 0; i < request->count; i++) {
 		struct store_query query = make_query(&request->modules[i]);
 		TRY(api_known_resolve(read, &query, known));
-		api_known_ask(request->sources, request->requester, &query, known);
+		ask_sources(request, &request->modules[i], &query, known);
 		*ret = *ret || known->status == API_MODULE_PENDING;
 	}
 	return NULL;
-}
-
-/* File offsets say nothing without the segments of the runtime file, whatever symbols there are. */
-static void refuse_offsets(struct api_known *known)
-{
-	known->status = API_MODULE_UNKNOWN;
-	(void)snprintf(known->reason, sizeof(known->reason),
-		"addresses are file offsets, and the runtime file, whose load segments would say what they mean, is not known");
 }
 
 static struct api_module_head make_head(const struct api_symbolize_module *module, const struct api_known *known)
@@ -201,10 +202,7 @@ static struct err *answer_module(struct run *run, const struct api_symbolize_mod
 	TRY(api_known_resolve(run->read, &query, known));
 	if (known->status == API_MODULE_UNKNOWN)
 		store_miss_note(run->store, &query);
-	api_known_ask(run->request->sources, run->request->requester, &query, known);
-	if (known->status == API_MODULE_OK && module->file_offsets &&
-		(!known->answer.has_file || known->answer.file.segments.count == 0))
-		refuse_offsets(known);
+	ask_sources(run->request, module, &query, known);
 	bool ok = known->status == API_MODULE_OK;
 	if (ok)
 		TRY(open_table(run, &table));

@@ -56,6 +56,11 @@ struct err *api_known_resolve(struct store_read *read, const struct store_query 
  * pending, the reason gets longer. Never blocks on a network. NULL @p sources changes nothing.
  */
 void api_known_ask(struct sources *sources, uint64_t requester, const struct store_query *query, struct api_known *known);
+/**
+ * For addresses that are file offsets: they say nothing without the load segments of the runtime file, whatever symbols there are. Where
+ * these are not known, an ok becomes unknown, with the reason, and then is asked as above.
+ */
+void api_known_ask_offsets(struct sources *sources, uint64_t requester, const struct store_query *query, struct api_known *known);
 
 /** The best kind of debug info of an entry's kinds as a word: "dwarf", "gopclntab", "symtab", "gnu_debugdata", "dynsym". */
 const char *api_kind_name(uint32_t kinds);

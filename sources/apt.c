@@ -254,14 +254,21 @@ static struct err *say_found(struct apt *apt, const struct source_wanted *wanted
 {
 	char binaries[160] = "";
 
-	name_file(where, debug, &ret->files[ret->file_count++]);
+	if (!wanted->has_debug)
+		name_file(where, debug, &ret->files[ret->file_count++]);
 	if (!wanted->has_runtime)
 		TRY(add_binaries(apt, debug, ret, binaries, sizeof(binaries)));
+	if (ret->file_count == 0) {
+		source_say(ret, STORE_ASK_NOT_FOUND, "%.90s %.50s has its debug info, which is here already, and no repository its binary", debug->self.name,
+			debug->self.version);
+		return NULL;
+	}
 	ret->answer = STORE_ASK_FOUND;
-	ret->has_debug = true;
+	ret->has_debug = !wanted->has_debug;
+	ret->has_runtime = ret->file_count > (ret->has_debug ? 1 : 0);
 	(void)snprintf(ret->provenance, sizeof(ret->provenance), "%.120s %.120s", debug->self.name, debug->self.version);
 	(void)snprintf(ret->text, sizeof(ret->text), "%.90s %.50s, %s%.130s", debug->self.name, debug->self.version,
-		binaries[0] ? "and its binaries: " : wanted->has_runtime ? "its binary is known" : "without its binaries", binaries);
+		wanted->has_debug ? "of which only the binaries are fetched: " : binaries[0] ? "and its binaries: " : wanted->has_runtime ? "its binary is known" : "without its binaries", binaries);
 	return NULL;
 }
 
@@ -273,7 +280,7 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 	struct err *e = NULL;
 
 	if (wanted->build_id.len == 0) {
-		source_say(ret, STORE_ASK_NOT_FOUND, "indices name build IDs, and that of this file is not known");
+		source_say(ret, STORE_ASK_NOT_FOUND, "not looked for: its build ID is not known");
 		return NULL;
 	}
 	struct source_wanted without_image = *wanted;

@@ -65,13 +65,14 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 {
 	struct debuginfod *server = (struct debuginfod *)source;
 	struct source_said executable = {0};
-	bool has_debug, has_executable = false;
+	bool has_debug = false, has_executable = false;
 
 	if (wanted->build_id.len == 0) {
-		source_say(ret, STORE_ASK_NOT_FOUND, "it is asked by build ID, and that of this file is not known");
+		source_say(ret, STORE_ASK_NOT_FOUND, "not asked: its build ID is not known");
 		return NULL;
 	}
-	TRY(take(server, wanted, STORE_ROLE_DEBUG, ret, &has_debug));
+	if (!wanted->has_debug)
+		TRY(take(server, wanted, STORE_ROLE_DEBUG, ret, &has_debug));
 	if (!has_debug && ret->answer == STORE_ASK_CANCELLED)
 		return NULL; /* who was first sees to the executable, too */
 	if (!has_debug && ret->answer == STORE_ASK_FAILED)
@@ -80,6 +81,10 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 	if (!wanted->has_runtime || !has_debug)
 		TRY(take(server, wanted, STORE_ROLE_RUNTIME, &executable, &has_executable));
 	ret->bytes = executable.bytes;
+	if (wanted->has_debug && !has_executable) {
+		*ret = executable;
+		return NULL;
+	}
 	if (has_executable) {
 		ret->files[ret->file_count] = executable.files[ret->file_count];
 		ret->file_count++;
@@ -88,9 +93,10 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 		return NULL;
 	ret->answer = STORE_ASK_FOUND;
 	ret->has_debug = has_debug;
+	ret->has_runtime = has_executable;
 	(void)snprintf(ret->provenance, sizeof(ret->provenance), "%s", source->name);
 	(void)snprintf(ret->text, sizeof(ret->text), "it sent %s", !has_executable ? "debug info, and no executable" :
-			!has_debug ? "an executable, and no debug info" : "debug info and the executable");
+			wanted->has_debug ? "the executable" : !has_debug ? "an executable, and no debug info" : "debug info and the executable");
 	return NULL;
 }
 

@@ -333,6 +333,7 @@ static bool take(const char *path, const struct build_id *id, enum store_role ro
 		return false;
 	}
 	said->has_debug = said->has_debug || role == STORE_ROLE_DEBUG || has_debug_info(fd, (size_t)status.st_size);
+	said->has_runtime = said->has_runtime || role == STORE_ROLE_RUNTIME;
 	struct source_file *file = &said->files[said->file_count++];
 	*file = (struct source_file){.role = role, .fd = take_fd(&fd)};
 	const char *name = strrchr(path, '/') + 1;
@@ -412,14 +413,14 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 		wait_for_scan(directory);
 	source_say(ret, STORE_ASK_NOT_FOUND, directory->installed ? "no program or library that was seen of this machine has this ID" : "no file in it has this ID");
 	bool found = !wanted->has_runtime && find_scanned(directory, wanted, &id, false, path);
-	/* A build ID gets its runtime file from elsewhere, too: it is not worth the wait. */
-	if (!found && !id.len && directory->installed) {
+	/* A build ID gets its runtime file from elsewhere, too, most often beside its debug info: it is not worth the wait. */
+	if (!found && (!id.len || wanted->has_debug) && directory->installed) {
 		scan_installed(directory);
 		found = find_scanned(directory, wanted, &id, false, path);
 	}
 	if (found)
 		(void)take(path, &id, STORE_ROLE_RUNTIME, ret);
-	if (id.len && !directory->installed && !find_by_name(directory, &id, ret) && find_scanned(directory, wanted, &id, true, path))
+	if (id.len && !wanted->has_debug && !directory->installed && !find_by_name(directory, &id, ret) && find_scanned(directory, wanted, &id, true, path))
 		(void)take(path, &id, STORE_ROLE_DEBUG, ret);
 	if (ret->file_count == 0)
 		return NULL;

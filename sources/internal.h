@@ -23,8 +23,14 @@ enum {
 struct item {
 	struct item *next;
 	struct store_query query; /* as it is known: public tenant, one or both IDs; lock, while several threads ask */
-	bool taken, has_runtime;
+	bool taken;
+	bool has_debug, has_runtime; /* here, or on its way; lock */
+	bool wants_runtime; /* without it the search goes on: addresses may be file offsets, which mean something in that file only */
 	char phase[STORE_ASK_SOURCE_SIZE + 16];
+};
+
+struct item_lacks {
+	bool debug, runtime;
 };
 
 struct budget {
@@ -57,12 +63,15 @@ void *sources_asker_main(void *sources);
 /** Looks at misses, refreshes indices, forgets what is over, until the end. */
 void *sources_poller_main(void *sources);
 bool sources_is_stopping(struct sources *sources);
-/** Asks one source for the item and writes down what it said. True when that ends the search. Thread: any. */
-bool sources_ask_one(struct sources *sources, struct source *source, struct item *item, struct source_race *race);
+/** Asks one source for what the item lacks and writes down what it said. @return the answer; 0: it was not waited for. Thread: any. */
+enum store_ask_answer sources_ask_one(struct sources *sources, struct source *source, struct item *item, struct source_race *race);
 
 /** How many of these, from the first on, are asked at the same time: 1 to SOURCES_TOGETHER_MAX. @p n: at least 1. */
 size_t together_count(struct source *const *sources, size_t n);
-/** Asks all of them for the item, waits for their answers. @p n: up to SOURCES_TOGETHER_MAX. True when the search ends. */
-bool together_ask(struct sources *sources, struct item *item, struct source *const *which, size_t n);
+/** What is neither here nor on its way. Thread: any. */
+struct item_lacks sources_item_lacks(struct sources *sources, const struct item *item);
+
+/** Asks all of them for the item, waits for their answers. @p n: up to SOURCES_TOGETHER_MAX. */
+void together_ask(struct sources *sources, struct item *item, struct source *const *which, size_t n);
 
 #endif

@@ -28,6 +28,7 @@ struct source_wanted {
 	struct build_id build_id; /* len 0: not known */
 	bool in_public_index;	  /* some public repository names the build ID: it is no secret */
 	bool has_runtime;	  /* the runtime file is known: only debug info is wanted */
+	bool has_debug;		  /* debug info is here: only the runtime file is wanted */
 	char kernel_release[KERNEL_RELEASE_SIZE]; /* of a Linux kernel or module: whose (uname -r); "": of none, or not known */
 	struct source_race *race; /* for those with may_race */
 };
@@ -48,8 +49,9 @@ struct source_said {
 	enum store_ask_answer answer;
 	uint64_t retry_after_ms; /* 0: the usual */
 	uint64_t bytes;		 /* fetched */
-	bool has_debug;		 /* it brings debug info: the search ends. Else later sources are asked for that */
-	size_t file_count;	 /* when STORE_ASK_FOUND: packages, the one with the debug info first, or a runtime file, a debug file, or both */
+	bool has_debug;		 /* it brings debug info: later sources are not asked for that */
+	bool has_runtime;	 /* it brings the runtime file, or a package that should have it: later ones are not asked for that */
+	size_t file_count;	 /* when STORE_ASK_FOUND: packages, one with debug info before all others, or a runtime file, a debug file, or both */
 	struct source_file files[SOURCE_FILES_MAX];
 	struct build_id build_id; /* of what was found; len 0: as wanted */
 	char provenance[STORE_PROVENANCE_SIZE];

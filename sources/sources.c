@@ -3,8 +3,8 @@
  * The queue of wanted IDs and the threads that ask.
  *
  * An ID is its build ID where that is known, else its file ID: answers to a build ID serve all its files. A source may know a file ID's
- * build ID: then the sources behind it are asked by that. The search ends at the first source that has debug info; one that has the
- * runtime file alone (the folders of this machine's programs) does not end it. Sources that may be asked together (together.c) are: what
+ * build ID: then the sources behind it are asked by that. The search ends when debug info was found, and for a file ID the runtime file,
+ * too: each source is asked for what is lacking yet. Sources that may be asked together (together.c) are: what
  * an item knows is then read and learnt by several threads, under the lock. An item is in
  * the list from sources_ask until its last source has answered and the job, if any, is durable: so whoever looks sees `pending`
  * first by the item and then by the job, without a gap. (A read that began before the job was committed sees neither: an answer
@@ -118,7 +118,7 @@ static void fill_ask(const struct sources *sources, const struct source *source,
 	ask->next_ms = ask->asked_ms + (said->retry_after_ms > wait ? said->retry_after_ms : wait);
 }
 
-/* Each package is a job. Without the first, which has the debug info, there is nothing; without another one the text says so. */
+/* Each package is a job. Without the first, which has the debug info if any has, there is nothing; without another one the text says so. */
 static struct err *submit_packages(struct sources *sources, struct source *source, const struct store_query *query,
 	struct source_said *said, uint64_t *job_ret)
 {
@@ -143,6 +143,7 @@ static struct err *submit_packages(struct sources *sources, struct source *sourc
 			source_say(said, taken.answer, "%.300s", taken.text);
 			return NULL;
 		}
+		said->has_runtime = false;
 		size_t len = strlen(said->text);
 		(void)snprintf(said->text + len, sizeof(said->text) - len, "; not %.100s: %.150s", said->files[i].name, taken.text);
 	}
@@ -161,12 +162,13 @@ static void count(struct sources *sources, enum store_ask_answer answer)
 	(void)pthread_mutex_unlock(&sources->lock);
 }
 
-/* The item's query as it is known now. True in @p has_runtime_ret when the runtime file is known. */
-static struct store_query begin(struct sources *sources, struct item *item, const struct source *source, bool *has_runtime_ret)
+/* The item's query as it is known now, and what is wanted of the source. */
+static struct store_query begin(struct sources *sources, struct item *item, const struct source *source, struct source_wanted *wanted)
 {
 	(void)pthread_mutex_lock(&sources->lock);
 	struct store_query query = item->query;
-	*has_runtime_ret = item->has_runtime;
+	wanted->has_runtime = item->has_runtime;
+	wanted->has_debug = item->has_debug;
 	(void)snprintf(item->phase, sizeof(item->phase), "asking %s", source->name);
 	(void)pthread_mutex_unlock(&sources->lock);
 	return query;
@@ -186,14 +188,22 @@ static void learn(struct sources *sources, struct item *item, const struct sourc
 	(void)pthread_mutex_lock(&sources->lock);
 	if (!item->query.build_id.len)
 		item->query.build_id = said->build_id;
-	for (size_t i = 0; i < said->file_count; i++)
-		item->has_runtime = item->has_runtime || said->files[i].role == STORE_ROLE_RUNTIME;
+	item->has_debug = item->has_debug || said->has_debug;
+	item->has_runtime = item->has_runtime || said->has_runtime;
 	(void)pthread_mutex_unlock(&sources->lock);
 }
 
-/* Asks one source and writes down what it said. True in @p found_ret when that ends the search. */
+struct item_lacks sources_item_lacks(struct sources *sources, const struct item *item)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	struct item_lacks lacks = {.debug = !item->has_debug, .runtime = !item->has_runtime};
+	(void)pthread_mutex_unlock(&sources->lock);
+	return lacks;
+}
+
+/* Asks one source and writes down what it said. */
 static struct err *ask_one(struct sources *sources, struct source *source, struct item *item, const struct store_query *query,
-	struct source_wanted *wanted, bool *found_ret)
+	struct source_wanted *wanted, enum store_ask_answer *answer_ret)
 {
 	CLEANUP(said_deinit) struct source_said said = {0};
 	struct store_query key = key_of(query);
@@ -218,7 +228,7 @@ static struct err *ask_one(struct sources *sources, struct source *source, struc
 	count(sources, ask.answer);
 	if (sources->options.said)
 		sources->options.said(sources->options.said_context, &key, &ask);
-	*found_ret = ask.answer == STORE_ASK_FOUND && said.has_debug;
+	*answer_ret = ask.answer;
 	if (ask.answer == STORE_ASK_FOUND)
 		learn(sources, item, &said);
 	return store_ask_put(sources->db, &key, &ask);
@@ -239,19 +249,19 @@ static void note_failure(struct sources *sources, const struct source *source, c
 	err_free(store_ask_put(sources->db, &key, &ask));
 }
 
-bool sources_ask_one(struct sources *sources, struct source *source, struct item *item, struct source_race *race)
+enum store_ask_answer sources_ask_one(struct sources *sources, struct source *source, struct item *item, struct source_race *race)
 {
 	struct source_wanted wanted = {.race = race};
-	struct store_query query = begin(sources, item, source, &wanted.has_runtime);
-	bool found = false;
+	struct store_query query = begin(sources, item, source, &wanted);
+	enum store_ask_answer answer = 0;
 
 	wanted.has_file_id = query.has_file_id;
 	wanted.file_id = query.file_id;
 	wanted.build_id = query.build_id;
-	CLEANUP(err_freep) struct err *e = ask_one(sources, source, item, &query, &wanted, &found);
+	CLEANUP(err_freep) struct err *e = ask_one(sources, source, item, &query, &wanted, &answer);
 	if (e)
 		note_failure(sources, source, &query, e);
-	return found;
+	return answer;
 }
 
 static const struct store_ask *ask_of(const struct store_ask *asks, size_t n, const char *name)
@@ -268,7 +278,7 @@ static bool is_due(const struct source *source, const struct store_ask *ask, uin
 	return ask->next_ms <= now || ask->asked_ms < atomic_load_explicit(&source->changed_ms, memory_order_relaxed);
 }
 
-/* Whether the store has the runtime file: then sources need not fetch it. */
+/* What the store has: sources need not fetch it. */
 static struct err *look_at_store(struct sources *sources, struct item *item)
 {
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
@@ -278,7 +288,11 @@ static struct err *look_at_store(struct sources *sources, struct item *item)
 		return err_nomem();
 	TRY(store_read_begin(sources->store, &read));
 	TRY(store_resolve(read, &item->query, answer));
+	struct fileid kernel = fileid_from_kernel_build_id(item->query.build_id.bytes, item->query.build_id.len);
 	item->has_runtime = answer->has_file && answer->file.segments.count > 0;
+	item->has_debug = answer->status == STORE_OK && store_entry_has_lines(&answer->entry);
+	if (item->query.has_file_id && !fileid_equal(&item->query.file_id, &kernel)) /* a kernel's addresses count from its text */
+		item->wants_runtime = true;
 	return NULL;
 }
 
@@ -299,17 +313,23 @@ static size_t choose_due(struct sources *sources, struct item *item, struct sour
 	return due;
 }
 
+static bool is_over(struct sources *sources, const struct item *item)
+{
+	struct item_lacks lacks = sources_item_lacks(sources, item);
+
+	return sources_is_stopping(sources) || (!lacks.debug && (!lacks.runtime || !item->wants_runtime));
+}
+
 static void ask_all(struct sources *sources, struct item *item)
 {
 	struct source *due[SOURCES_TOGETHER_MAX];
-	bool found = false;
 
 	err_free(look_at_store(sources, item));
-	for (size_t i = 0; i < sources->count && !found && !sources_is_stopping(sources);) {
+	for (size_t i = 0; i < sources->count && !is_over(sources, item);) {
 		size_t n = together_count(&sources->all[i], sources->count - i);
 		size_t due_count = choose_due(sources, item, &sources->all[i], n, due);
 		if (due_count > 0)
-			found = together_ask(sources, item, due, due_count);
+			together_ask(sources, item, due, due_count);
 		i += n;
 	}
 }
@@ -391,7 +411,7 @@ static bool is_queued(struct sources *sources, const struct store_query *query, 
 	return true;
 }
 
-static void enqueue(struct sources *sources, const struct store_query *query, uint64_t requester, struct sources_answer *ret)
+static void enqueue(struct sources *sources, const struct store_query *query, bool offsets, uint64_t requester, struct sources_answer *ret)
 {
 	struct item *item = NULL;
 
@@ -416,6 +436,7 @@ static void enqueue(struct sources *sources, const struct store_query *query, ui
 	}
 	item->query = *query;
 	item->query.tenant = STORE_TENANT_PUBLIC;
+	item->wants_runtime = offsets;
 	(void)snprintf(item->phase, sizeof(item->phase), "queued to ask %zu sources", sources->count);
 	*sources->last = item;
 	sources->last = &item->next;
@@ -425,15 +446,27 @@ static void enqueue(struct sources *sources, const struct store_query *query, ui
 	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", item->phase);
 }
 
+/* What a person can do about a file ID alone. */
+static size_t tell_what_to_do(const struct sources *sources, struct sources_answer *ret)
+{
+	bool packages = false;
+
+	for (size_t i = 0; i < sources->count; i++)
+		packages = packages || sources->all[i]->ops->list;
+	return (size_t)snprintf(ret->reason, sizeof(ret->reason),
+		"package indices and debuginfod know files by build ID, and nobody said that of this file ID: send the build ID, too%s",
+		packages ? ", or run `cairn sync PACKAGE` for the package that has the file" : "");
+}
+
 /* All that was said, as one line. True in @p due_ret when somebody may be asked (again). */
-static void tell(struct sources *sources, const struct store_ask *asks, size_t n, struct sources_answer *ret, bool *due_ret)
+static void tell(struct sources *sources, const struct store_query *key, const struct store_ask *asks, size_t n, struct sources_answer *ret, bool *due_ret)
 {
 	uint64_t now = wall_ms(), next = UINT64_MAX;
-	size_t at = 0;
 
 	*due_ret = false;
 	ret->state = SOURCES_ASKED;
 	ret->reason[0] = 0;
+	size_t at = key->build_id.len ? 0 : tell_what_to_do(sources, ret);
 	for (size_t i = 0; i < sources->count; i++) {
 		const struct store_ask *ask = ask_of(asks, n, sources->all[i]->name);
 		if (ask && ask->answer == STORE_ASK_FOUND && now < ask->asked_ms + FRESH_MS) {
@@ -453,7 +486,7 @@ static void tell(struct sources *sources, const struct store_ask *asks, size_t n
 	ret->retry_after_s = next == UINT64_MAX ? 60 : (uint32_t)((next - now) / 1000 + 1);
 }
 
-void sources_ask(struct sources *sources, const struct store_query *query, uint64_t requester, struct sources_answer *ret)
+void sources_ask(struct sources *sources, const struct store_query *query, bool offsets, uint64_t requester, struct sources_answer *ret)
 {
 	*ret = (struct sources_answer){.state = SOURCES_NONE};
 	if (!sources || sources->count == 0 || (!query->has_file_id && !query->build_id.len))
@@ -470,12 +503,12 @@ void sources_ask(struct sources *sources, const struct store_query *query, uint6
 		return;
 	CLEANUP(err_freep) struct err *e = store_asks(sources->db, &key, asks, STORE_ASKS_MAX, &n);
 	if (!e)
-		tell(sources, asks, n, ret, &due);
+		tell(sources, &key, asks, n, ret, &due);
 	if (!due)
 		return;
 	(void)pthread_mutex_lock(&sources->lock);
 	if (!is_queued(sources, query, ret))
-		enqueue(sources, query, requester, ret);
+		enqueue(sources, query, offsets, requester, ret);
 	(void)pthread_mutex_unlock(&sources->lock);
 }
 
@@ -530,7 +563,7 @@ static void poll_misses(struct sources *sources, struct store_miss *misses, uint
 
 	CLEANUP(err_freep) struct err *e = read_misses(sources, misses, &n);
 	for (size_t i = 0; !e && i < n && misses[i].last_asked_ms >= since_ms; i++)
-		sources_ask(sources, &misses[i].query, UINT64_MAX, &answer);
+		sources_ask(sources, &misses[i].query, false, UINT64_MAX, &answer);
 }
 
 /* Up to @p ms, or until the end. False at the end. */

@@ -68,10 +68,11 @@ struct sources_answer {
 /**
  * An ID that a request named has no symbols here: asks for it, unless that was done.
  * @param query      the build ID should be given when it is known in any way
+ * @param offsets    its addresses are file offsets: without the runtime file they mean nothing
  * @param requester  who brought it: any number that is the same for the same one
  * Thread: any; never blocks on a network or a write. NULL @p sources gives SOURCES_NONE.
  */
-void sources_ask(struct sources *sources, const struct store_query *query, uint64_t requester, struct sources_answer *ret);
+void sources_ask(struct sources *sources, const struct store_query *query, bool offsets, uint64_t requester, struct sources_answer *ret);
 
 /**
  * The host that reports a file runs this kernel release (uname -r): if the file is a kernel or module (its file ID is made of its build ID)

@@ -4,7 +4,8 @@
  * the list, allow it, and tell equally many people what is asked for: servers in the house are asked before those on the internet.
  *
  * They share a struct source_race: who has the debug info, or the runtime file, claims it, and the others' transfers of it end. So one
- * that brings only the runtime file ends nothing but the others' transfers of that. All have answered when together_ask returns.
+ * that brings only the runtime file ends nothing but the others' transfers of that. When who was first has debug info and no runtime file,
+ * those that were given up are asked for it, one after the other. All have answered when together_ask returns.
  */
 #include "sources/internal.h"
 
@@ -14,7 +15,8 @@ struct runner {
 	struct source *source;
 	struct source_race *race;
 	pthread_t thread;
-	bool has_thread, found;
+	bool has_thread;
+	enum store_ask_answer answer;
 };
 
 size_t together_count(struct source *const *sources, size_t n)
@@ -31,15 +33,28 @@ static void *run(void *argument)
 {
 	struct runner *runner = argument;
 
-	runner->found = sources_ask_one(runner->sources, runner->source, runner->item, runner->race);
+	runner->answer = sources_ask_one(runner->sources, runner->source, runner->item, runner->race);
 	return NULL;
 }
 
-bool together_ask(struct sources *sources, struct item *item, struct source *const *which, size_t n)
+/* Who was first has debug info alone: those that were given up may have the rest. */
+static void ask_for_runtime(struct runner *runners, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct sources *sources = runners[i].sources;
+		struct item_lacks lacks = sources_item_lacks(sources, runners[i].item);
+		struct source_race alone = {0};
+		if (lacks.debug || !lacks.runtime || sources_is_stopping(sources))
+			return;
+		if (runners[i].answer == STORE_ASK_CANCELLED)
+			(void)sources_ask_one(sources, runners[i].source, runners[i].item, &alone);
+	}
+}
+
+void together_ask(struct sources *sources, struct item *item, struct source *const *which, size_t n)
 {
 	struct source_race race = {0};
 	struct runner runners[SOURCES_TOGETHER_MAX];
-	bool found = false;
 
 	for (size_t i = 0; i < n; i++)
 		runners[i] = (struct runner){.sources = sources, .item = item, .source = which[i], .race = &race};
@@ -48,10 +63,8 @@ bool together_ask(struct sources *sources, struct item *item, struct source *con
 	for (size_t i = 0; i < n; i++)
 		if (!runners[i].has_thread) /* the first; and those for which there was no thread, one after the other */
 			(void)run(&runners[i]);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		if (runners[i].has_thread)
 			(void)pthread_join(runners[i].thread, NULL);
-		found = found || runners[i].found;
-	}
-	return found;
+	ask_for_runtime(runners, n);
 }

@@ -245,9 +245,14 @@ static uint32_t kind_rank(uint32_t kind)
 	return kind ? 32u - (uint32_t)__builtin_ctz(kind) : 0;
 }
 
+bool store_entry_has_lines(const struct store_entry *entry)
+{
+	return entry->kind & KINDS_WITH_LINES;
+}
+
 int entry_compare(const struct store_entry *a, const struct store_entry *b)
 {
-	int order = order_u64((a->kind & KINDS_WITH_LINES) != 0, (b->kind & KINDS_WITH_LINES) != 0);
+	int order = order_u64(store_entry_has_lines(a), store_entry_has_lines(b));
 
 	if (!order)
 		order = order_u64(a->rank, b->rank);

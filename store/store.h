@@ -126,6 +126,9 @@ struct store_entry {
 	char provenance[STORE_PROVENANCE_SIZE];
 };
 
+/** Whether its table has lines (DWARF, Go), and not names only. */
+bool store_entry_has_lines(const struct store_entry *entry);
+
 /* -------------------------------------------------------------------------------------- reading */
 
 struct store_read;

@@ -301,7 +301,17 @@ class Find(RepositoryTest):
         module = self.ask(daemon, file_id="ab" * 16)
         self.assertEqual(module["status"], "unknown")
         self.assertIn("no program or library that was seen of this machine has this ID", module["reason"])
-        self.assertIn("that of this file is not known", module["reason"])
+        self.assertIn("know files by build ID, and nobody said that of this file ID: send the build ID, too, or run `cairn sync PACKAGE`", module["reason"])
+        self.assertIn("apt %s/test.sources: not looked for" % self.work, module["reason"])
+
+    def test_file_id_alone_after_its_package_was_synced(self):
+        """What the reason of an unknown file ID says to do, done."""
+        self.publish(base="x")
+        daemon = self.daemon(base="x", flags=("--sources.installed", self.work))
+        self.assertIn("`cairn sync PACKAGE`", self.ask(daemon, file_id=self.file_id)["reason"])
+        done = self.cairn_sync(daemon, "sample")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        self.check(self.ask(daemon, wait_ms=0, file_id=self.file_id))
 
     # ---- indices over time
 
@@ -356,12 +366,31 @@ class Find(RepositoryTest):
         daemon.start()
         self.check(self.ask(daemon))  # by the old index
 
+    # ---- what is here already
+
+    def debug_tree(self):
+        """The debug file alone, in a folder."""
+        folder = os.path.join(self.work, "debug", ".build-id", self.id[:2])
+        os.makedirs(folder)
+        shutil.copy(self.debug, os.path.join(folder, self.id[2:] + ".debug"))
+        return "--sources.directories", os.path.join(self.work, "debug")
+
+    def test_binary_package_for_debug_info_that_is_here(self):
+        flags = self.debug_tree()
+        self.publish(base="x")
+        daemon = self.daemon(base="x", flags=flags)
+        self.check(self.ask(daemon, build_id=self.id, file_id=self.file_id))
+        self.wait_idle(daemon)
+        self.assertIn("of which only the binaries are fetched: sample", self.said(daemon)["reason"])
+        self.assertEqual([self.server.asked.get("/x/" + p[2]) for p in (self.binary, self.dbgsym)], [1, None])
+        self.check(self.ask(daemon, wait_ms=0, file_id=self.file_id))
+
     # ---- by itself
 
-    def check_sample_has_its_lines(self, send, **repository):
+    def check_sample_has_its_lines(self, send, flags=(), **repository):
         """From a repository that has the program's debug package; @send: daemon -> None, one sample an address."""
         self.publish(**repository)
-        daemon = self.daemon()
+        daemon = self.daemon(flags=flags)
         send(daemon)
         before = self.folded(daemon)
         self.assertTrue(before and all("+0x" in stack for stack in before), before)
@@ -379,6 +408,11 @@ class Find(RepositoryTest):
 
     def test_sample_of_a_stripped_program_has_its_lines_in_the_next_read(self):
         self.check_sample_has_its_lines(self.publish_sample)
+
+    def test_sample_of_a_program_whose_debug_info_is_here_and_whose_file_is_not(self):
+        """Its addresses are file offsets: the load segments come from the binary package."""
+        self.check_sample_has_its_lines(self.publish_sample, flags=self.debug_tree())
+        self.assertNotIn("/debian/" + self.dbgsym[2], self.server.asked)
 
     def test_sample_of_a_stream_has_its_lines_in_the_next_read(self):
         try:

@@ -80,15 +80,19 @@ class Sources(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="cairn-sources-")
-        cls.path = compile_sample(cls.folder)
-        cls.id = build_id(cls.path)
-        cls.stripped, cls.debug = os.path.join(cls.folder, "stripped"), os.path.join(cls.folder, "sample.debug")
-        subprocess.run(["objcopy", "--strip-all", cls.path, cls.stripped], check=True)
-        subprocess.run(["objcopy", "--only-keep-debug", cls.path, cls.debug], check=True)
-        cls.addresses = text_addresses(cls.path, 50)
-        cls.truth = oracle(cls.path, cls.addresses)
-        cls.file_id = file_id(read(cls.stripped))
-        cls.paths = ["/buildid/%s/debuginfo" % cls.id, "/buildid/%s/executable" % cls.id]
+        cls.use_program(cls, cls.folder)
+
+    def use_program(self, folder, *flags):
+        """What the servers and folders of a test have."""
+        self.path = compile_sample(folder, *flags)
+        self.id = build_id(self.path)
+        self.stripped, self.debug = os.path.join(folder, "stripped"), os.path.join(folder, "sample.debug")
+        subprocess.run(["objcopy", "--strip-all", self.path, self.stripped], check=True)
+        subprocess.run(["objcopy", "--only-keep-debug", self.path, self.debug], check=True)
+        self.addresses = text_addresses(self.path, 50)
+        self.truth = oracle(self.path, self.addresses)
+        self.file_id = file_id(read(self.stripped))
+        self.paths = ["/buildid/%s/debuginfo" % self.id, "/buildid/%s/executable" % self.id]
 
     @classmethod
     def tearDownClass(cls):
@@ -267,7 +271,7 @@ class Sources(unittest.TestCase):
         daemon = self.daemon()
         module = self.ask(daemon, wait_ms=60000, file_id=self.file_id)
         self.assertEqual(module["status"], "unknown")
-        self.assertIn("asked by build ID", module["reason"])
+        self.assertIn("know files by build ID, and nobody said that of this file ID: send the build ID, too;", module["reason"])
         self.assertEqual(self.server.asked, {})
 
     def test_stripped_upload_gets_its_debug_info(self):
@@ -424,6 +428,64 @@ class Sources(unittest.TestCase):
                     self.check(self.ask(daemon, wait_ms=25000, file_id=self.file_id))
                 self.assertEqual(daemon.stop(), 0)
                 servers[slow].gate.set()
+
+    def test_executable_of_one_that_was_given_up_is_not_lost(self):
+        daemon = self.two_servers({self.paths[0]: read(self.debug)}, self.both())
+        self.other.gate.clear()
+        daemon = self.start(daemon)
+        self.ask(daemon, build_id=self.id)
+        self.until_asked(self.other)
+        end = time.monotonic() + 30
+        while self.other.asked.get(self.paths[1], 0) == 0:  # the other was given up, and then asked for what the first has not
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        self.other.gate.set()
+        self.check(self.ask(daemon, wait_ms=25000, build_id=self.id))
+        said = self.answers(daemon)
+        self.assertEqual([(a["answer"], a["reason"]) for a in said],
+                         [("found", "it sent debug info, and no executable"), ("found", "it sent the executable")])
+        self.assertEqual(self.other.asked, {self.paths[0]: 1, self.paths[1]: 1})
+        self.check(self.ask(daemon, wait_ms=25000, file_id=self.file_id))
+
+    # ---- the runtime file
+
+    def use_offsets(self):
+        """The addresses of a program, as file offsets, that are not as linked."""
+        folder = tempfile.mkdtemp(prefix="cairn-sources-")
+        self.addCleanup(shutil.rmtree, folder)
+        self.use_program(folder, "-no-pie")
+        out = subprocess.run(["readelf", "-lW", self.stripped], check=True, capture_output=True, text=True).stdout
+        offset, vaddr = next([int(x, 16) for x in line.split()[1:3]] for line in out.splitlines()
+                             if line.split()[:1] == ["LOAD"] and " R E " in line)
+        self.assertNotEqual(offset, vaddr)
+        return [a - vaddr + offset for a in self.addresses]
+
+    def test_file_offsets_have_the_runtime_file_fetched_though_debug_info_is_here(self):
+        offsets = self.use_offsets()
+        self.put_debug(os.path.join(self.tree, ".build-id"))
+        for by_file_id in (False, True):
+            with self.subTest(by_file_id):
+                self.server.files, self.server.asked = {self.paths[1]: read(self.stripped)}, {}
+                daemon = self.daemon()
+                if not by_file_id:
+                    self.check(self.ask(daemon, wait_ms=60000, build_id=self.id))
+                    self.assertEqual(self.server.asked, {})
+                ids = {"build_id": self.id, "file_id": self.file_id} if by_file_id else {"build_id": self.id}
+                module = daemon.symbolize({"modules": [dict(ids, address_kind="file_offset", addresses=offsets)], "wait_ms": 60000})[0]
+                self.check(module)
+                self.assertEqual(self.server.asked, {self.paths[1]: 1})
+                self.check(self.ask(daemon, file_id=self.file_id))
+
+    def test_file_offsets_of_a_runtime_file_that_nobody_has_say_so(self):
+        offsets = self.use_offsets()
+        self.put_debug(os.path.join(self.tree, ".build-id"))
+        daemon = self.daemon()
+        module = daemon.symbolize({"modules": [{"build_id": self.id, "address_kind": "file_offset", "addresses": offsets}], "wait_ms": 60000})[0]
+        self.assertEqual(module["status"], "unknown")
+        self.assertIn("the runtime file, whose load segments would say what they mean, is not known; ", module["reason"])
+        self.assertIn("debuginfod %s: " % self.server.url, module["reason"])
+        self.assertIn("404", module["reason"])
+        self.assertEqual(self.server.asked, {self.paths[1]: 1})
 
     # ---- folders
 
