@@ -50,6 +50,8 @@ static void classify(const struct elffile *file, struct convert_kind *ret)
 	(void)elffile_code_ranges(file, &ranges);
 	ret->code = ret->code || ranges > 0;
 	ret->dwarf = has_bytes(file, ".debug_info") || has_bytes(file, ".debug_line");
+	ret->skeleton = has_bytes(file, ".debug_addr");
+	ret->split = !ret->code && has_bytes(file, ".debug_info.dwo");
 	if (!elffile_debugaltlink(file, &ret->supplement))
 		ret->supplement.len = 0;
 }
@@ -173,46 +175,54 @@ static bool is_index(const char *name)
 	return name[0] == 0 || strcmp(name, "/") == 0 || strcmp(name, "/SYM64") == 0;
 }
 
+struct split_list {
+	struct build_image *items; /* malloc'd */
+	size_t count, room;
+};
+
+static void split_list_deinit(struct split_list *list)
+{
+	free(list->items);
+}
+
+static struct err *add_split(struct split_list *list, const uint8_t *bytes, size_t len, const char *name)
+{
+	if (list->count == BUILD_SPLITS_MAX)
+		return err_new(ERR_LIMIT, "split DWARF: more than %d files", BUILD_SPLITS_MAX);
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 1;
+		struct build_image *grown = reallocarray(list->items, room, sizeof(*grown));
+		if (!grown)
+			return err_nomem();
+		list->items = grown;
+		list->room = room;
+	}
+	list->items[list->count++] = (struct build_image){.bytes = bytes, .len = len, .name = name};
+	return NULL;
+}
+
 /* The members of an archive, or the one file that it is. */
-static struct err *list_splits(const struct image *split, struct build_image **ret, size_t *count_ret)
+static struct err *list_split(const struct image *split, struct split_list *list)
 {
 	struct reader r = reader_init(split->bytes, split->len, false, "split DWARF");
-	CLEANUP(freep) struct build_image *images = calloc(1, sizeof(*images));
-	size_t count = 0, room = 1;
 
-	if (!images)
-		return err_nomem();
-	if (!ar_begin(&r)) {
-		images[count++] = (struct build_image){.bytes = split->bytes, .len = split->len, .name = "split DWARF"};
-		r.pos = r.end;
-	}
+	if (!ar_begin(&r))
+		return add_split(list, split->bytes, split->len, "split DWARF");
 	while (reader_left(&r) > 0) {
 		struct ar_member member;
-		if (count == BUILD_SPLITS_MAX)
-			return err_new(ERR_LIMIT, "split DWARF: more than %d files in an archive", BUILD_SPLITS_MAX);
 		TRY(ar_next(&r, &member));
 		const uint8_t *bytes = r.pos;
 		TRY(ar_skip(&r, &member));
-		if (is_index(member.name))
-			continue;
-		if (count == room) {
-			struct build_image *grown = reallocarray(images, 2 * room, sizeof(*images));
-			if (!grown)
-				return err_nomem();
-			images = grown;
-			room *= 2;
-		}
-		images[count++] = (struct build_image){.bytes = bytes, .len = (size_t)member.size, .name = "a .dwo file"};
+		if (!is_index(member.name))
+			TRY(add_split(list, bytes, (size_t)member.size, "a .dwo file"));
 	}
-	*ret = TAKE_PTR(images);
-	*count_ret = count;
 	return NULL;
 }
 
 static struct err *build(const struct convert_input *input, const struct worker_options *options, struct output *output,
 	struct protocol_result *result, struct buf *table)
 {
-	CLEANUP(freep) struct build_image *splits = NULL;
+	CLEANUP(split_list_deinit) struct split_list splits = {0};
 	struct build_stats stats = {0};
 	struct build_options wanted = {
 		.binary = {input->binary->bytes, input->binary->len, input->name},
@@ -225,9 +235,10 @@ static struct err *build(const struct convert_input *input, const struct worker_
 		wanted.debug = (struct build_image){input->debug->bytes, input->debug->len, "its debug file"};
 	if (input->supplement)
 		wanted.supplement = (struct build_image){input->supplement->bytes, input->supplement->len, "its supplement"};
-	if (input->split)
-		TRY(list_splits(input->split, &splits, &wanted.split_count));
-	wanted.splits = splits;
+	for (size_t i = 0; i < input->split_count; i++)
+		TRY(list_split(&input->splits[i], &splits));
+	wanted.splits = splits.items;
+	wanted.split_count = splits.count;
 	if (result->debug_only && !input->debug) {
 		wanted.debug = wanted.binary;
 		wanted.binary = (struct build_image){0};

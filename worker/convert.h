@@ -18,6 +18,8 @@ struct convert_kind {
 	bool code;	 /* it has executable sections or segments */
 	bool debug_only; /* and their bytes are not in it */
 	bool dwarf;	 /* it has .debug_info or the like */
+	bool skeleton;	 /* of its DWARF a part may be in split DWARF */
+	bool split;	 /* it is such a part: a .dwo or .dwp */
 	struct build_id supplement; /* what it names as its supplement (dwz); len 0: none */
 };
 
@@ -28,7 +30,8 @@ struct convert_input {
 	const struct image *binary; /* a runtime file, or a debug file that stands alone */
 	const struct image *debug;  /* NULL: none */
 	const struct image *supplement; /* of the one with the DWARF (dwz); NULL: none */
-	const struct image *split; /* its split DWARF: a .dwp, a .dwo, or an ar archive of .dwo files; NULL: none */
+	const struct image *splits; /* its split DWARF, and perhaps others': each a .dwp, a .dwo, or an ar archive of .dwo files */
+	size_t split_count;
 	const char *name;	    /* for errors */
 	const char *member;	    /* for the result: its name in a package; "" */
 	uint64_t packed_bytes;	    /* size of the packed file that the binary lay in (vmlinuz, .ko.xz); 0: it lay in none */

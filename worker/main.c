@@ -83,7 +83,8 @@ static struct err *run_elf(const struct worker_options *options, struct output *
 	}
 	if (options->split_fd >= 0) {
 		TRY(image_map(options->split_fd, "split DWARF", &split));
-		input.split = &split;
+		input.splits = &split;
+		input.split_count = 1;
 	}
 	TRY(input_open(alone ? options->debug_fd : options->binary_fd, input.name, options->unpacked_bytes, &binary));
 	input.packed_bytes = binary.is_packed ? binary.file.len : 0;

@@ -394,7 +394,7 @@ static struct err *classify(struct package *package)
 		member->usable = !e && !member->of_sibling && member->kind.code && (member->wanted || !member->kind.debug_only);
 		if (e)
 			TRY(skip(package, member, e));
-		else if (!member->kind.code && !member->kind.dwarf && !member->of_sibling) /* one with DWARF only is others' supplement */
+		else if (!member->kind.code && !member->kind.dwarf && !member->kind.split && !member->of_sibling) /* one with DWARF only is others' supplement */
 			TRY(output_skipped(package->output, member->name, "it has no code"));
 	}
 	return NULL;
@@ -465,8 +465,63 @@ static struct err *find_needs(struct package *package, struct protocol_needs *re
 	return NULL;
 }
 
+/* What is mapped of split DWARF for one program. */
+struct splits {
+	size_t count;
+	struct image items[PACKAGE_SPLITS_MAX];
+};
+
+static void splits_unmap(struct splits *splits)
+{
+	for (size_t i = 0; i < splits->count; i++)
+		image_unmap(&splits->items[i]);
+}
+
+/* Whether @p split is called as the .dwp of a program is: its name and ".dwp", where a debug file's may lack its ".debug". */
+static bool is_named_for(const struct member *split, const struct member *program)
+{
+	static const char suffix[] = ".debug", ending[] = ".dwp";
+	size_t len = strlen(program->name), bare = len;
+
+	if (len > strlen(suffix) && strcmp(program->name + len - strlen(suffix), suffix) == 0)
+		bare = len - strlen(suffix);
+	for (;; len = bare) {
+		if (strncmp(split->name, program->name, len) == 0 && strcmp(split->name + len, ending) == 0)
+			return true;
+		if (len == bare)
+			return false;
+	}
+}
+
+/*
+ * The package's split DWARF for a program: the .dwp of its name or its debug file's, else all there is, since units find their other
+ * halves by ID. More than PACKAGE_SPLITS_MAX of them would be opened for each program again: then the names decide alone.
+ */
+static struct err *find_splits(const struct package *package, const struct member *member, const struct member *debug, struct splits *ret)
+{
+	size_t all = 0;
+	bool named = false;
+
+	if (!with_dwarf(member, debug)->kind.skeleton)
+		return NULL;
+	for (size_t i = 0; i < package->count; i++) {
+		const struct member *split = &package->members[i];
+		all += split->kind.split;
+		named = named || (split->kind.split && (is_named_for(split, member) || (debug && is_named_for(split, debug))));
+	}
+	for (size_t i = 0; i < package->count && ret->count < PACKAGE_SPLITS_MAX && (named || all <= PACKAGE_SPLITS_MAX); i++) {
+		const struct member *split = &package->members[i];
+		bool wanted = split->kind.split && (!named || is_named_for(split, member) || (debug && is_named_for(split, debug)));
+		if (wanted)
+			TRY(map_member(package, split, &ret->items[ret->count]));
+		ret->count += wanted;
+	}
+	return NULL;
+}
+
 static struct err *build_member(struct package *package, size_t index)
 {
+	CLEANUP(splits_unmap) struct splits splits = {0};
 	CLEANUP(image_unmap) struct image binary = {0};
 	CLEANUP(image_unmap) struct image debug = {0};
 	CLEANUP(image_unmap) struct image supplement = {0};
@@ -478,9 +533,12 @@ static struct err *build_member(struct package *package, size_t index)
 		TRY(map_member(package, other, &debug));
 	if (shared)
 		TRY(map_member(package, shared, &supplement));
+	TRY(find_splits(package, member, other, &splits));
 	struct convert_input input = {.binary = &binary,
 		.debug = other ? &debug : NULL,
 		.supplement = shared ? &supplement : package->supplement,
+		.splits = splits.items,
+		.split_count = splits.count,
 		.name = member->name,
 		.member = member->name,
 		.packed_bytes = member->packed_bytes};

@@ -13,6 +13,7 @@ enum {
 	PACKAGE_ENTRIES_MAX = 1 << 18,	/* of any kind, in one archive */
 	PACKAGE_ELF_MAX = PROTOCOL_RESULTS_MAX, /* ELF members */
 	PACKAGE_WANTED_MAX = 64,	/* build IDs in the list of those that are wanted */
+	PACKAGE_SPLITS_MAX = 64,	/* .dwo and .dwp members that one program is built with */
 	PACKAGE_RATIO_MAX = 200,	/* bytes unpacked per packed byte .. */
 	PACKAGE_RATIO_FROM = 64 << 20,	/* .. once so many were unpacked: xz makes 7000 of zeros, 4 to 12 of programs */
 };

@@ -261,6 +261,21 @@ class Find(RepositoryTest):
         self.addCleanup(daemon.__exit__)
         self.check_program(self.ask_program(daemon, one[0], build_id=one[1]), one[0])
 
+    def test_split_dwarf_in_the_debug_package(self):
+        path, debug, stripped, packed = (os.path.join(self.work, name) for name in ("one", "one.debug", "one.stripped", "packed"))
+        subprocess.run(["g++", "-gdwarf-4", "-gsplit-dwarf", "-O1", "-fPIE", "-pie", "-Wl,--build-id=sha1",
+                        os.path.abspath(os.path.join(SOURCE_DIR, "tests/daemon/sample.cc")), "-o", path], cwd=self.work, check=True)
+        subprocess.run(["dwp", "-e", path, "-o", packed], cwd=self.work, check=True)
+        subprocess.run(["objcopy", "--strip-all", path, stripped], check=True)
+        subprocess.run(["objcopy", "--only-keep-debug", path, debug], check=True)
+        some_id = build_id(path)
+        dbgsym = self.make_package_of("one-dbgsym", {debug_path(some_id): debug, "usr/lib/debug/usr/bin/one.dwp": packed},
+                                      "Depends: one (= 1.0-1)\nBuild-Ids: %s\n" % some_id)
+        self.publish(base="x", packages=[self.make_package("one", "usr/bin/one", stripped, ""), dbgsym])
+        module = self.ask_program(self.daemon(base="x"), path, build_id=some_id)
+        self.assertTrue(any(len(r["frames"]) > 1 for r in module["results"]), "no inlined call is in it")
+        self.check_program(module, path)  # the judge reads the .dwo files
+
     # ---- file IDs alone
 
     def test_file_id_of_an_installed_program_is_enough(self):

@@ -301,6 +301,69 @@ Test(worker_package, a_supplement_that_is_elsewhere_is_asked_for_and_taken_from_
 	}
 }
 
+/* How many inlined calls the table of the one result has: with its split DWARF as a .dwp file at @p place, or what else lies there. */
+static unsigned long long inlined_with_split_at(const char *place)
+{
+	struct spawn_limits limits = run_limits();
+	char command[512];
+	unsigned long long inlined = 0;
+
+	(void)snprintf(command, sizeof(command),
+		"rm -rf root/usr && mkdir -p root/usr/bin root/usr/lib/debug/usr/bin root/usr/lib/debug/.build-id/ab && "
+		"cp split.stripped root/usr/bin/sample && cp split.debug root/usr/lib/debug/.build-id/ab/cdef.debug && "
+		"cp split.dwp root/%s && dpkg-deb --root-owner-group -b root x.deb >/dev/null",
+		place);
+	run_shell(command);
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 1);
+	const char *stats = strstr(seen.results[0].facts.stats, "inline_nodes=");
+	cr_assert(stats && sscanf(stats, "inline_nodes=%llu", &inlined) == 1, "%s", seen.results[0].facts.stats);
+	return inlined;
+}
+
+Test(worker_package, split_dwarf_in_the_package_is_found_by_its_name_or_else_by_its_units)
+{
+	static const char *const places[] = {"usr/bin/sample.dwp", "usr/lib/debug/.build-id/ab/cdef.debug.dwp", "usr/lib/debug/.build-id/ab/cdef.dwp",
+		"usr/lib/debug/usr/bin/anything"};
+
+	run_shell("g++ -gdwarf-4 -gsplit-dwarf -O1 -fPIE -pie -Wl,--build-id=sha1 " SAMPLE_SOURCE " -o split && dwp -e split -o split.dwp && "
+		  "objcopy --strip-all split split.stripped && objcopy --only-keep-debug split split.debug");
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		cr_expect_gt(inlined_with_split_at(places[i]), 0, "%s", places[i]);
+		cr_expect_eq(seen.skipped, 0, "%s: %s", places[i], seen.skipped_text);
+	}
+	run_shell("echo no more > split.dwp");
+	cr_expect_eq(inlined_with_split_at("usr/bin/sample.dwp"), 0);
+	cr_expect_eq(seen.skipped, 1);
+	cr_expect_not_null(strstr(seen.skipped_text, "split DWARF is missing"), "%s", seen.skipped_text);
+}
+
+/* Programs `one` and `two` in a package, with these files as one.dwp and two.dwp. How many of them lack names. */
+static size_t lacking(const char *one_dwp, const char *two_dwp)
+{
+	struct spawn_limits limits = run_limits();
+	char command[512];
+
+	(void)snprintf(command, sizeof(command),
+		"rm -rf root/usr && mkdir -p root/usr/bin && cp one two root/usr/bin && cp %s root/usr/bin/one.dwp && cp %s root/usr/bin/two.dwp && "
+		"dpkg-deb --root-owner-group -b root x.deb >/dev/null",
+		one_dwp, two_dwp);
+	run_shell(command);
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 2);
+	return seen.skipped;
+}
+
+Test(worker_package, of_two_programs_each_is_built_with_the_split_dwarf_of_its_name)
+{
+	run_shell("for n in 1 2; do g++ -gdwarf-4 -gsplit-dwarf -O$n -fPIE -pie -Wl,--build-id=sha1 " SAMPLE_SOURCE " -o $n && dwp -e $n -o $n.dwp; done && "
+		  "mv 1 one && mv 2 two");
+	cr_expect_eq(lacking("1.dwp", "2.dwp"), 0, "%s", seen.skipped_text);
+	cr_expect_eq(lacking("2.dwp", "1.dwp"), 2, "%s", seen.skipped_text);
+}
+
 /* `bare` is another program beside the pair of `sample` and its debug file. */
 static void write_wanted(const char *of)
 {
