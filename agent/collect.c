@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/collect.h"
 
+#include "agent/kinds.h"
 #include "base/hmap.h"
 #include "profiles/profile.h"
 
@@ -27,16 +28,15 @@ static struct err *text(struct collect *c, const char *value, uint32_t *ret)
 /** What is counted, and for samples of a clock its period. */
 static struct err *set_types(struct collect *c, uint32_t hz, enum sample_kind kind)
 {
-	static const char *const types[SAMPLE_KINDS][2] = {
-		[SAMPLE_CPU] = {"samples", "count"}, [SAMPLE_OFF_CPU] = {"off_cpu", "nanoseconds"}, [SAMPLE_EVENT] = {"events", "count"}};
+	const struct kind *words = kind_of(kind);
 
-	TRY(text(c, types[kind][0], &c->profile.sample_type.type));
-	TRY(text(c, types[kind][1], &c->profile.sample_type.unit));
-	if (kind != SAMPLE_CPU)
+	TRY(text(c, words->type, &c->profile.sample_type.type));
+	TRY(text(c, words->unit, &c->profile.sample_type.unit));
+	if (!words->period_type)
 		return NULL;
 	c->profile.period = 1000000000 / hz;
-	TRY(text(c, "cpu", &c->profile.period_type.type));
-	return text(c, "nanoseconds", &c->profile.period_type.unit);
+	TRY(text(c, words->period_type, &c->profile.period_type.type));
+	return text(c, words->period_unit, &c->profile.period_type.unit);
 }
 
 struct err *collect_create(const struct tables *tables, const struct kernel *kernel, uint32_t hz, enum sample_kind kind, struct collect **ret)

@@ -52,6 +52,13 @@ uint64_t connector_pause_ms(unsigned failures, uint64_t random)
 	return pause * 3 / 4 + random % (pause / 2 + 1);
 }
 
+uint64_t connector_asked_pause_ms(uint64_t asked_ms, uint64_t random)
+{
+	uint64_t pause = asked_ms < CONNECTOR_ASKED_MAX_MS ? asked_ms : CONNECTOR_ASKED_MAX_MS;
+
+	return pause + random % (pause / 4 + 1);
+}
+
 static void *attempt(void *context)
 {
 	struct connector *c = context;
@@ -98,4 +105,9 @@ void connector_lost(struct connector *c, uint64_t now_ms, bool was_good)
 	if (was_good)
 		c->failures = 0;
 	pause_after(c, now_ms);
+}
+
+void connector_wait(struct connector *c, uint64_t until_ms)
+{
+	c->due_ms = c->due_ms > until_ms ? c->due_ms : until_ms;
 }

@@ -12,7 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONNECTOR_PAUSE_FIRST_MS = 250, CONNECTOR_PAUSE_MAX_MS = 30000, CONNECTOR_TIMEOUT_MS = 5000 };
+enum {
+	CONNECTOR_PAUSE_FIRST_MS = 250,
+	CONNECTOR_PAUSE_MAX_MS = 30000,
+	CONNECTOR_TIMEOUT_MS = 5000,
+	CONNECTOR_ASKED_MAX_MS = 300000, /* longer than that no server makes us wait */
+};
 
 struct connector;
 /** @p address, @p options and what they point to are borrowed. ERR_NOMEM. */
@@ -27,7 +32,12 @@ void connector_destroy(struct connector *connector);
 struct err *connector_poll(struct connector *connector, uint64_t now_ms, struct net_grpc_client **ret) MUST_USE;
 /** The connection that was handed out is lost: the next attempt after a pause, which is short when it was good for a while. */
 void connector_lost(struct connector *connector, uint64_t now_ms, bool was_good);
+/** No attempt before then: the server asked for a pause. */
+void connector_wait(struct connector *connector, uint64_t until_ms);
 /** The pause before attempt @p failures + 1: 3/4 to 5/4 of doubled ones. @p random any number. */
 uint64_t connector_pause_ms(unsigned failures, uint64_t random);
+/** The pause for a server that asks for @p asked_ms: not less, up to CONNECTOR_ASKED_MAX_MS, and up to a quarter more, so that not all agents
+ * come in the same moment. */
+uint64_t connector_asked_pause_ms(uint64_t asked_ms, uint64_t random);
 
 #endif

@@ -149,8 +149,8 @@ static struct err *take_protocol(struct options *o)
 			return err_new(ERR_INVALID, "--output goes with --once TIME, and with neither --collector, --protocol nor --record");
 		o->protocol = PROTOCOL_FILE;
 	}
-	if (o->protocol == PROTOCOL_OTLP && (is_set(o->record) || is_set(o->spool)))
-		return err_new(ERR_INVALID, "--record and --spool are of --protocol cairn");
+	if (o->protocol == PROTOCOL_OTLP && is_set(o->record))
+		return err_new(ERR_INVALID, "--record is of --protocol cairn");
 	return NULL;
 }
 

@@ -3,30 +3,32 @@
  * The dictionary's tables are encoded as their entries become known: entry 0 of each is the zero value. A native location
  * has the ELF address (already less 1 for return addresses) and a mapping with memory_start 0; a kernel location counts from
  * its module's start and has its name. Equal samples of a thread name are one with their sum. One resource a process, with
- * the names of OpenTelemetry's semantic conventions.
+ * the names of OpenTelemetry's semantic conventions; in it a profile for each kind of sample that there is.
  * Source: opentelemetry-proto, profiles.proto of v1.11; field numbers are its own.
  */
 #include "agent/otlp.h"
 
+#include "agent/kinds.h"
 #include "base/digest.h"
 #include "base/hmap.h"
 #include "base/intern.h"
 #include "proto/wire.h"
 
+#include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 enum { REQUEST_RESOURCE = 1, REQUEST_DICTIONARY = 2 };
 enum { DICT_MAPPING = 1, DICT_LOCATION, DICT_FUNCTION, DICT_LINK, DICT_STRING, DICT_ATTRIBUTE, DICT_STACK, DICT_TABLES };
-enum { ROOM = 128, EXPORT_TIMEOUT_MS = 10000 }; /* small fields of one message */
+enum { ROOM = 128 }; /* small fields of one message */
+enum { SAMPLE_BYTES = 32, PROFILE_BYTES = 128 }; /* about what one takes in a request */
 
 struct sample {
-	uint32_t resource, comm, stack; /* comm: attribute */
-	uint64_t count;
+	uint32_t resource, kind, comm, stack; /* comm: attribute */
+	uint64_t value;
 };
 
 /* A process. */
@@ -36,9 +38,7 @@ struct resource {
 };
 
 struct otlp {
-	const struct tables *tables;
-	const struct kernel *kernel;
-	uint32_t hz;
+	struct otlp_options options;
 	struct buf dictionary;
 	uint32_t counts[DICT_TABLES]; /* entries of each table */
 	struct intern strings;
@@ -47,7 +47,9 @@ struct otlp {
 	uint32_t resource_count, resource_cap;
 	struct sample *samples;
 	uint32_t sample_count, sample_cap;
-	uint64_t dropped;
+	size_t resource_bytes;
+	uint64_t taken;	  /* samples before those that are equal became one */
+	uint8_t seed[16]; /* of profile IDs */
 	uint32_t path[UNWIND_FRAMES_MAX + SAMPLE_KERNEL_MAX];
 };
 
@@ -137,7 +139,7 @@ static struct err *add_location(struct otlp *o, uint64_t frame, bool in_kernel, 
 {
 	CLEANUP(buf_deinit) struct buf body = {0};
 	CLEANUP(buf_deinit) struct buf line = {0};
-	const struct place place = place_of_frame(o->tables, o->kernel, frame, in_kernel);
+	const struct place place = place_of_frame(o->options.tables, o->options.kernel, frame, in_kernel);
 	uint32_t where = 0, kind = 0, called = 0;
 
 	TRY(attribute(o, "profile.frame.type", in_kernel ? "kernel" : runtime_name(place.runtime), &kind));
@@ -192,21 +194,21 @@ static struct err *init(struct otlp *o)
 	struct buf zero = {0};
 	uint32_t number = 0;
 
+	if (getrandom(o->seed, sizeof(o->seed), 0) != sizeof(o->seed))
+		return err_os(errno, "getrandom");
 	for (uint32_t table = DICT_MAPPING; table < DICT_TABLES; table++)
 		if (table != DICT_STRING)
 			TRY(entry(o, table, &zero, &number));
 	return string(o, "", &number);
 }
 
-struct err *otlp_create(const struct tables *tables, const struct kernel *kernel, uint32_t hz, struct otlp **ret)
+struct err *otlp_create(const struct otlp_options *options, struct otlp **ret)
 {
 	struct otlp *o = calloc(1, sizeof(*o));
 
 	if (!o)
 		return err_nomem();
-	o->tables = tables;
-	o->kernel = kernel;
-	o->hz = hz;
+	o->options = *options;
 	struct err *e = init(o);
 	if (e) {
 		otlp_destroy(o);
@@ -236,22 +238,26 @@ void otlp_destroy(struct otlp *o)
 	free(o);
 }
 
-uint64_t otlp_dropped(const struct otlp *otlp)
+uint64_t otlp_samples(const struct otlp *otlp)
 {
-	return otlp->dropped;
+	return otlp->taken;
 }
 
-static struct err *count_sample(struct otlp *o, uint32_t resource, uint32_t comm, uint32_t stack_number)
+bool otlp_is_full(const struct otlp *o)
 {
-	uint32_t key[3] = {resource, comm, stack_number};
+	size_t profiles = (size_t)o->resource_count * SAMPLE_KINDS;
+
+	return o->dictionary.len + o->resource_bytes + (size_t)o->sample_count * SAMPLE_BYTES + profiles * PROFILE_BYTES >= OTLP_BYTES_MAX;
+}
+
+static struct err *count_sample(struct otlp *o, const struct sample *sample)
+{
+	uint32_t key[4] = {sample->resource, sample->kind, sample->comm, sample->stack};
 	uint64_t id = digest_xxh3_64(key, sizeof(key)), known = 0;
 
+	o->taken++;
 	if (hmap_get(&o->index, id, &known)) {
-		o->samples[known].count++;
-		return NULL;
-	}
-	if (o->sample_count == OTLP_SAMPLES_MAX) {
-		o->dropped++;
+		o->samples[known].value += sample->value;
 		return NULL;
 	}
 	if (o->sample_count == o->sample_cap) {
@@ -263,32 +269,38 @@ static struct err *count_sample(struct otlp *o, uint32_t resource, uint32_t comm
 		o->sample_cap = cap;
 	}
 	TRY(hmap_set(&o->index, id, o->sample_count));
-	o->samples[o->sample_count++] = (struct sample){.resource = resource, .comm = comm, .stack = stack_number, .count = 1};
+	o->samples[o->sample_count++] = *sample;
 	return NULL;
 }
 
 /* Resource { attributes 1: KeyValue { key 1, value 2: AnyValue { string 1, int 3 } } } */
-static struct err *put_attribute(struct buf *resource, const char *key, const struct buf *any)
+static struct err *put_attribute(struct buf *resource, struct wire_span key, const struct buf *any)
 {
 	CLEANUP(buf_deinit) struct buf pair = {0};
 
-	TRY(wire_append_bytes(&pair, 1, key, strlen(key)));
+	TRY(wire_append_bytes(&pair, 1, key.bytes, key.len));
 	TRY(wire_append_bytes(&pair, 2, any->data, any->len));
 	return wire_append_bytes(resource, 1, pair.data, pair.len);
 }
 
-static struct err *put_text(struct buf *resource, const char *key, const char *value)
+static struct err *put_span(struct buf *resource, struct wire_span key, struct wire_span value)
 {
 	CLEANUP(buf_deinit) struct buf any = {0};
 
-	if (!value[0])
-		return NULL;
-	TRY(wire_append_bytes(&any, 1, value, strlen(value)));
+	TRY(wire_append_bytes(&any, 1, value.bytes, value.len));
 	return put_attribute(resource, key, &any);
 }
 
-static struct err *encode_resource(const struct process_info *process, struct buf *ret)
+static struct err *put_text(struct buf *resource, const char *key, const char *value)
 {
+	const struct wire_span text = {(const uint8_t *)value, strlen(value)};
+
+	return text.len > 0 ? put_span(resource, (struct wire_span){(const uint8_t *)key, strlen(key)}, text) : NULL;
+}
+
+static struct err *encode_resource(const struct otlp *o, const struct process_info *process, struct buf *ret)
+{
+	static const char pid_key[] = "process.pid";
 	uint8_t pid[WIRE_VARINT_MAX + 1];
 	char host[HOST_NAME_MAX + 1] = "";
 	struct buf any = {.data = pid, .cap = sizeof(pid)};
@@ -296,13 +308,15 @@ static struct err *encode_resource(const struct process_info *process, struct bu
 	if (gethostname(host, sizeof(host) - 1) == 0)
 		TRY(put_text(ret, "host.name", host));
 	wire_put_field(&any, 3, process->pid);
-	TRY(put_attribute(ret, "process.pid", &any));
+	TRY(put_attribute(ret, (struct wire_span){(const uint8_t *)pid_key, sizeof(pid_key) - 1}, &any));
 	TRY(put_text(ret, "process.executable.name", process->executable));
 	TRY(put_text(ret, "process.executable.path", process->executable_path));
 	TRY(put_text(ret, "service.name", process->service));
 	TRY(put_text(ret, "container.id", process->container.id));
 	for (size_t i = 0; i < process->label_count; i++)
 		TRY(put_text(ret, process->labels[i].key, process->labels[i].value));
+	for (size_t i = 0; i < o->options.label_count; i++)
+		TRY(put_span(ret, o->options.labels[i].key, o->options.labels[i].value));
 	return NULL;
 }
 
@@ -325,14 +339,16 @@ static struct err *resource_of(struct otlp *o, const struct process_info *proces
 	struct resource *added = &o->resources[o->resource_count];
 	*added = (struct resource){.pid = process->pid};
 	*ret = o->resource_count++;
-	TRY(encode_resource(process, &added->body));
+	TRY(encode_resource(o, process, &added->body));
+	o->resource_bytes += added->body.len;
 	return hmap_set(&o->processes, process->serial, *ret);
 }
 
 struct err *otlp_add(struct otlp *o, const struct sample_head *head, const uint64_t *frames, const struct process_info *process)
 {
 	char comm[SAMPLE_COMM_BYTES + 1] = "";
-	uint32_t depth = place_depth(head), resource = 0, comm_number = 0, stack_number = 0;
+	struct sample sample = {.kind = head->kind < SAMPLE_KINDS ? head->kind : SAMPLE_CPU, .value = head->value};
+	uint32_t depth = place_depth(head);
 	bool in_kernel = false;
 
 	for (uint32_t i = 0; i < depth; i++) {
@@ -340,10 +356,10 @@ struct err *otlp_add(struct otlp *o, const struct sample_head *head, const uint6
 		TRY(location(o, raw, in_kernel, &o->path[i]));
 	}
 	memcpy(comm, head->comm, SAMPLE_COMM_BYTES);
-	TRY(resource_of(o, process, &resource));
-	TRY(attribute(o, "thread.name", comm, &comm_number));
-	TRY(stack(o, o->path, depth, &stack_number));
-	return count_sample(o, resource, comm_number, stack_number);
+	TRY(resource_of(o, process, &sample.resource));
+	TRY(attribute(o, "thread.name", comm, &sample.comm));
+	TRY(stack(o, o->path, depth, &sample.stack));
+	return count_sample(o, &sample);
 }
 
 static int compare_samples(const void *a, const void *b)
@@ -352,6 +368,8 @@ static int compare_samples(const void *a, const void *b)
 
 	if (x->resource != y->resource)
 		return x->resource < y->resource ? -1 : 1;
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
 	return x->stack < y->stack ? -1 : x->stack > y->stack;
 }
 
@@ -385,38 +403,53 @@ static struct err *put_samples(const struct otlp *o, uint32_t first, uint32_t en
 		TRY(buf_reserve(&body, ROOM));
 		wire_put_field(&body, 1, s->stack);
 		TRY(wire_append_packed_u32(&body, 2, &s->comm, 1));
-		TRY(wire_append_packed_u64(&body, 4, &s->count, 1));
+		TRY(wire_append_packed_u64(&body, 4, &s->value, 1));
 		TRY(wire_append_bytes(profile, 2, body.data, body.len));
 	}
 	return NULL;
 }
 
-/** ResourceProfiles of the samples [first, end), all of one process. */
-static struct err *put_process(struct otlp *o, uint32_t first, uint32_t end, const uint64_t window[2], struct buf *ret)
+/** Profile of the samples [first, end), all of one process and kind. */
+static struct err *put_profile(struct otlp *o, uint32_t first, uint32_t end, const uint64_t window[2], struct buf *scope)
 {
 	CLEANUP(buf_deinit) struct buf profile = {0};
-	CLEANUP(buf_deinit) struct buf who = {0};
-	CLEANUP(buf_deinit) struct buf scope = {0};
-	CLEANUP(buf_deinit) struct buf all = {0};
-	const struct resource *resource = &o->resources[o->samples[first].resource];
+	uint32_t seed[6] = {o->samples[first].resource, o->samples[first].kind};
+	const struct kind *kind = kind_of(seed[1]);
 	uint8_t id[16];
-	uint64_t seed[3] = {window[0], resource->pid, window[1] ^ o->samples[first].resource};
 
-	TRY(value_type(o, "samples", "count", 1, &profile));
+	TRY(value_type(o, kind->type, kind->unit, 1, &profile));
 	TRY(put_samples(o, first, end, &profile));
 	TRY(buf_reserve(&profile, ROOM));
 	put_fixed64(&profile, 3, window[0]);
 	wire_put_field(&profile, 4, window[1]);
-	TRY(value_type(o, "cpu", "nanoseconds", 5, &profile));
-	TRY(buf_reserve(&profile, ROOM));
-	wire_put_field(&profile, 6, 1000000000 / o->hz);
+	if (kind->period_type) {
+		TRY(value_type(o, kind->period_type, kind->period_unit, 5, &profile));
+		TRY(buf_reserve(&profile, ROOM));
+		wire_put_field(&profile, 6, 1000000000 / o->options.hz);
+	}
+	memcpy(seed + 2, o->seed, sizeof(o->seed));
 	digest_xxh3_128(seed, sizeof(seed), id);
 	TRY(wire_append_bytes(&profile, 7, id, sizeof(id)));
+	return wire_append_bytes(scope, 2, profile.data, profile.len);
+}
+
+/** ResourceProfiles of the samples [first, end), all of one process. */
+static struct err *put_process(struct otlp *o, uint32_t first, uint32_t end, const uint64_t window[2], struct buf *ret)
+{
+	CLEANUP(buf_deinit) struct buf who = {0};
+	CLEANUP(buf_deinit) struct buf scope = {0};
+	CLEANUP(buf_deinit) struct buf all = {0};
+	const struct resource *resource = &o->resources[o->samples[first].resource];
+
 	/* InstrumentationScope { name 1, version 2 } */
 	TRY(wire_append_bytes(&who, 1, "cairn-agent", 11));
 	TRY(wire_append_bytes(&who, 2, CAIRN_VERSION, strlen(CAIRN_VERSION)));
 	TRY(wire_append_bytes(&scope, 1, who.data, who.len));
-	TRY(wire_append_bytes(&scope, 2, profile.data, profile.len));
+	for (uint32_t next = first; first < end; first = next) {
+		while (next < end && o->samples[next].kind == o->samples[first].kind)
+			next++;
+		TRY(put_profile(o, first, next, window, &scope));
+	}
 	TRY(wire_append_bytes(&all, 1, resource->body.data, resource->body.len));
 	TRY(wire_append_bytes(&all, 2, scope.data, scope.len));
 	return wire_append_bytes(ret, REQUEST_RESOURCE, all.data, all.len);
@@ -434,60 +467,4 @@ struct err *otlp_encode(struct otlp *o, uint64_t from_unix_nano, uint64_t durati
 		TRY(put_process(o, first, end, window, ret));
 	}
 	return wire_append_bytes(ret, REQUEST_DICTIONARY, o->dictionary.data, o->dictionary.len);
-}
-
-/* -------------------------------------------------------------------------------------- export */
-
-struct answer {
-	bool ended;
-	enum net_grpc_status status;
-	char message[256];
-};
-
-static void on_message(void *user, const uint8_t *bytes, size_t len)
-{
-	(void)user;
-	(void)bytes;
-	(void)len;
-}
-
-static void on_end(void *user, enum net_grpc_status status, const char *message)
-{
-	struct answer *answer = user;
-
-	answer->ended = true;
-	answer->status = status;
-	snprintf(answer->message, sizeof(answer->message), "%s", message ? message : "");
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-struct err *otlp_export(const char *collector, const struct net_grpc_client_options *options, const struct buf *request)
-{
-	static const char path[] = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
-	static const struct net_grpc_client_ops ops = {.on_message = on_message, .on_end = on_end};
-	CLEANUP(net_grpc_client_destroyp) struct net_grpc_client *client = NULL;
-	struct net_grpc_client_call *call = NULL;
-	struct answer answer = {0};
-
-	TRY(net_grpc_client_connect(collector, options, &client));
-	TRY(net_grpc_client_open(client, path, &ops, &answer, &call));
-	TRY(net_grpc_client_send(call, request->data, request->len));
-	net_grpc_client_half_close(call);
-	for (uint64_t end = now_ms() + EXPORT_TIMEOUT_MS; !answer.ended;) {
-		if (now_ms() >= end)
-			return err_new(ERR_PEER, "%s: no answer in %d s", collector, EXPORT_TIMEOUT_MS / 1000);
-		struct err *e = net_grpc_client_run(client, 100);
-		if (e && !answer.ended)
-			return err_wrap(e, "%s", collector);
-		err_free(e);
-	}
-	if (answer.status != 0)
-		return err_new(ERR_PEER, "%s: status %d: %s", collector, (int)answer.status, answer.message);
-	return NULL;
 }

@@ -29,6 +29,7 @@ enum {
 	SAMPLES_MIN = 1024,
 	MESSAGE_MAX = 1 << 20, /* from the server */
 	GOOD_AFTER_MS = 10000,
+	STALL_MS = 60000, /* reports are under way, and nothing is acknowledged or asked for: another connection */
 	WAIT_MS = 20,
 };
 
@@ -55,11 +56,15 @@ struct reporter {
 	struct net_grpc_client_call *call;
 	bool ended; /* the call */
 	enum net_grpc_status status;
+	bool has_retry; /* with it: retry_ms is what the server asks for */
+	uint64_t retry_ms;
 	char failure[320];
 	struct err *failed;    /* within a callback */
 	struct things *sent, *recorded; /* whose numbers the live sender and the recorder have; references */
 	uint64_t connected_ms; /* or disconnected */
 	bool is_good;	       /* something was acknowledged on this connection */
+	bool has_moved;	       /* a report was acknowledged or refused since the last turn */
+	uint64_t moved_ms;     /* when, or when there was nothing to wait for */
 	size_t in_flight_spool;
 	uint64_t pace, pace_window_ms, pace_sent; /* envelopes a second */
 	size_t samples_max;
@@ -104,6 +109,7 @@ static struct err *on_acknowledged(void *context, uint64_t sequence)
 
 	if (!report && !(r->spool && spool_acknowledge(r->spool, sequence)))
 		return NULL; /* a stranger's number, or one dropped meanwhile */
+	r->has_moved = true;
 	if (!report && r->in_flight_spool > 0)
 		r->in_flight_spool--;
 	report_destroy(report);
@@ -130,6 +136,7 @@ static struct err *on_refused(void *context, uint64_t sequence)
 			r->in_flight_spool--;
 		return NULL;
 	}
+	r->has_moved = true;
 	queue_set_sent(&r->queue, report, false);
 	if (++report->failures > REPORTER_FAILURES_MAX)
 		drop_refused(r, queue_take(&r->queue, sequence));
@@ -428,6 +435,7 @@ static void on_end(void *user, enum net_grpc_status status, const char *message)
 	struct reporter *r = user;
 
 	r->ended = true;
+	r->has_retry = net_grpc_client_retry_ms(r->call, &r->retry_ms);
 	r->call = NULL;
 	r->status = status;
 	if (status == NET_GRPC_UNIMPLEMENTED)
@@ -467,13 +475,18 @@ static void disconnect(struct reporter *r, uint64_t now_ms)
 	r->in_flight_spool = 0;
 	r->connected_ms = now_ms;
 	connector_lost(r->connector, now_ms, good);
+	if (r->ended && r->has_retry) {
+		uint64_t random = 0;
+		(void)!getrandom(&random, sizeof(random), GRND_NONBLOCK);
+		connector_wait(r->connector, now_ms + connector_asked_pause_ms(r->retry_ms, random));
+	}
 }
 
 static struct err *begin(struct reporter *r, uint64_t now_ms)
 {
 	r->ended = r->is_good = false;
 	r->pace = r->pace_sent = 0;
-	r->connected_ms = r->pace_window_ms = now_ms;
+	r->connected_ms = r->pace_window_ms = r->moved_ms = now_ms;
 	TRY(net_grpc_client_open(r->client, AGENT_STREAM_PATH, &call_ops, r, &r->call));
 	r->counters.connects++;
 	return send_hello(r, r->live);
@@ -559,6 +572,17 @@ static struct err *send_all(struct reporter *r, uint64_t now_ms)
 	return NULL;
 }
 
+/** A server that hangs, or whose host is gone without a word, keeps nothing waiting forever. */
+static struct err *check_progress(struct reporter *r, uint64_t now_ms)
+{
+	if (r->has_moved || r->queue.sent + r->in_flight_spool == 0)
+		r->moved_ms = now_ms;
+	r->has_moved = false;
+	if (now_ms - r->moved_ms < STALL_MS)
+		return NULL;
+	return err_new(ERR_PEER, "%s: nothing acknowledged for %d s", r->options.collector, STALL_MS / 1000);
+}
+
 struct err *reporter_turn(struct reporter *r, uint64_t now_ms)
 {
 	if (!r->options.collector)
@@ -571,6 +595,8 @@ struct err *reporter_turn(struct reporter *r, uint64_t now_ms)
 		TRY(or_disconnect(r, send_all(r, now_ms), now_ms));
 	if (r->client)
 		TRY(or_disconnect(r, net_grpc_client_run(r->client, 0), now_ms));
+	if (r->client)
+		TRY(or_disconnect(r, check_progress(r, now_ms), now_ms));
 	return keep_bounds(r, now_ms);
 }
 

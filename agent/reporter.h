@@ -40,6 +40,7 @@ struct reporter_counters {
 	uint64_t dropped_queue, dropped_spool, refused; /* samples lost: no room in memory, none on disk; the server did not want them */
 	uint64_t connects, failures;			/* connections made; attempts and connections that failed */
 	uint64_t rejected_future, rejected_old;		/* samples, by the server's clock */
+	uint64_t retries, rejected_profiles;		/* of OTLP: requests sent again; what partial_success says */
 	uint64_t queue_bytes, spool_bytes, damaged;
 	bool is_connected;
 	const char *last_failure; /* of the connection; "" */

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One turn waits for the kernel's ring for at most TURN_MS, takes the samples out, reads processes that are due (a few at a
- * time), and lets the reporter go on. Every report interval what was gathered becomes a report (or an OTLP export, or at the
- * end of the window a file).
+ * time), and lets the reporter (or the exporter of OTLP) go on. Every report interval what was gathered becomes a report (or an OTLP
+ * request, or at the end of the window a file).
  */
 #include "agent/run.h"
 
 #include "agent/collect.h"
+#include "agent/exporter.h"
 #include "agent/jit.h"
 #include "agent/kernel.h"
+#include "agent/kinds.h"
 #include "agent/otlp.h"
 #include "agent/privilege.h"
 #include "agent/resume.h"
@@ -40,18 +42,19 @@ struct agent {
 	struct jit *jit;
 	struct kernel *kernel;
 	struct processes *processes;
-	/* One of these three, by options->protocol. */
+	/* One of these three, by options->protocol: a reporter, an exporter, or a file. */
 	struct reporter *reporter;
 	struct collect *collect; /* of ticks */
 	struct collect *others[SAMPLE_KINDS]; /* of other kinds, as they come */
-	struct otlp *otlp;	 /* of this window */
+	struct exporter *exporter;
+	struct otlp *otlp;	 /* with the exporter: of this window */
 	struct things *things;	 /* with the reporter */
 	struct uploader *uploader; /* with the reporter and --upload-symbols */
 	uint64_t now_ms;	 /* CLOCK_MONOTONIC, of this turn */
 	uint64_t unix_offset_ns; /* CLOCK_REALTIME less CLOCK_MONOTONIC */
 	uint64_t window_ms, status_ms, chance_ms; /* when they are due; window: when it began, unix time */
 	bool is_sampling;
-	uint64_t records, lost_events, filtered, exports_failed, failures_told;
+	uint64_t records, lost_events, filtered, failures_told;
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -88,6 +91,14 @@ static struct err *collect_sample(struct agent *agent, const struct sample_head 
 	return collect_add(agent->others[head->kind], head, frames);
 }
 
+static struct err *export_window(struct agent *agent);
+
+static struct err *export_sample(struct agent *agent, const struct sample_head *head, const uint64_t *frames, const struct process_info *process)
+{
+	TRY(otlp_add(agent->otlp, head, frames, process));
+	return otlp_is_full(agent->otlp) ? export_window(agent) : NULL;
+}
+
 static struct err *on_sample(void *context, const struct sample_head *head, const uint64_t *frames)
 {
 	struct agent *agent = context;
@@ -114,7 +125,7 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	TRY(jit_mark(agent->jit, head, frames, agent->now_ms, &frames));
 	if (agent->reporter)
 		return report_sample(agent, head, frames, process);
-	return agent->otlp ? otlp_add(agent->otlp, head, frames, process) : collect_sample(agent, head, frames);
+	return agent->otlp ? export_sample(agent, head, frames, process) : collect_sample(agent, head, frames);
 }
 
 static struct err *on_forked(void *context, uint32_t pid, uint32_t parent)
@@ -242,6 +253,16 @@ static void log_uploads(const struct uploader *uploader)
 		counters.asked, counters.sent, counters.failed, counters.excluded, counters.not_found, counters.dropped);
 }
 
+/** False: samples go to a file. */
+static bool delivery_counters(const struct agent *agent, struct reporter_counters *ret)
+{
+	if (agent->reporter)
+		reporter_counters(agent->reporter, ret);
+	else if (agent->exporter)
+		exporter_counters(agent->exporter, ret);
+	return agent->reporter || agent->exporter;
+}
+
 /** One line with what was sampled, one with every counter that is not 0, one with what the tables hold, one of the collector. */
 static void log_counters(const struct agent *agent)
 {
@@ -289,13 +310,14 @@ static void log_counters(const struct agent *agent)
 		append(line, runtime_name(i), jit.samples[i]);
 	if (line[0])
 		log_info("runtimes", "%s", line);
-	if (!agent->reporter)
+	if (!delivery_counters(agent, &reporter))
 		return;
-	reporter_counters(agent->reporter, &reporter);
 	log_info("collector", "connected=%s samples=%" PRIu64 " reports=%" PRIu64 " acknowledged=%" PRIu64 " connects=%" PRIu64 " failures=%" PRIu64
-			      " spool_bytes=%" PRIu64 " lost_queue=%" PRIu64 " lost_spool=%" PRIu64 " refused=%" PRIu64,
+			      " retries=%" PRIu64 " spool_bytes=%" PRIu64 " lost_queue=%" PRIu64 " lost_spool=%" PRIu64 " refused=%" PRIu64
+			      " rejected_profiles=%" PRIu64,
 		reporter.is_connected ? "yes" : "no", reporter.samples, reporter.reports, reporter.acknowledged_reports, reporter.connects,
-		reporter.failures, reporter.spool_bytes, reporter.dropped_queue, reporter.dropped_spool, reporter.refused);
+		reporter.failures, reporter.retries, reporter.spool_bytes, reporter.dropped_queue, reporter.dropped_spool, reporter.refused,
+		reporter.rejected_profiles);
 }
 
 enum { LOSSES_MAX = 16 };
@@ -345,14 +367,17 @@ static struct err *send_status(struct agent *agent)
 /** Tells once when the collector goes away and why, and at most every status interval why it stays away. */
 static void log_failures(struct agent *agent)
 {
-	struct reporter_counters reporter;
+	struct reporter_counters counters;
 
-	reporter_counters(agent->reporter, &reporter);
-	if (reporter.failures != agent->failures_told)
-		log_warn("collector", "connected=%s failures=%" PRIu64 " queue_bytes=%" PRIu64 " spool_bytes=%" PRIu64 " lost=%" PRIu64 " reason=\"%s\"",
-			reporter.is_connected ? "yes" : "no", reporter.failures, reporter.queue_bytes, reporter.spool_bytes,
-			reporter.dropped_queue + reporter.dropped_spool + reporter.refused, reporter.last_failure);
-	agent->failures_told = reporter.failures;
+	if (!delivery_counters(agent, &counters))
+		return;
+	uint64_t failures = counters.failures + counters.rejected_profiles;
+	if (failures != agent->failures_told)
+		log_warn("collector", "connected=%s failures=%" PRIu64 " queue_bytes=%" PRIu64 " spool_bytes=%" PRIu64 " lost=%" PRIu64
+				      " rejected_profiles=%" PRIu64 " reason=\"%s\"",
+			counters.is_connected ? "yes" : "no", counters.failures, counters.queue_bytes, counters.spool_bytes,
+			counters.dropped_queue + counters.dropped_spool + counters.refused, counters.rejected_profiles, counters.last_failure);
+	agent->failures_told = failures;
 }
 
 /* -------------------------------------------------------------------------------------- samples out */
@@ -381,7 +406,7 @@ static struct err *write_other(struct agent *agent, unsigned kind)
 {
 	CLEANUP(buf_deinit) struct buf out = {0};
 	CLEANUP(buf_deinit) struct buf path = {0};
-	const char *output = agent->options->output, *suffix = ".pb.gz", *name = kind == SAMPLE_OFF_CPU ? "off_cpu" : "events";
+	const char *output = agent->options->output, *suffix = ".pb.gz", *name = kind_of(kind)->type;
 	size_t len = strlen(output);
 	bool has_suffix = len > strlen(suffix) && strcmp(output + len - strlen(suffix), suffix) == 0;
 
@@ -407,28 +432,31 @@ static struct err *write_window(struct agent *agent)
 
 static struct err *begin_otlp(struct agent *agent)
 {
-	return otlp_create(agent->tables, agent->kernel, (uint32_t)agent->options->hz, &agent->otlp);
+	const struct options *o = agent->options;
+	const struct otlp_options options = {.tables = agent->tables,
+		.kernel = agent->kernel,
+		.hz = (uint32_t)o->hz,
+		.labels = o->label_items,
+		.label_count = o->label_count};
+
+	return otlp_create(&options, &agent->otlp);
 }
 
-/** Sends the OTLP window that ends. A collector that is away costs the window, not the agent. */
-static struct err *export_window(struct agent *agent, bool is_last)
+/** The OTLP window ends, and another begins. */
+static struct err *export_window(struct agent *agent)
 {
 	CLEANUP(buf_deinit) struct buf out = {0};
-	const struct options *o = agent->options;
-	const struct net_grpc_client_options client = {.gzip_level = 1, .tls = o->tls ? &o->client_tls : NULL};
+	uint64_t samples = otlp_samples(agent->otlp), now_ms = clock_ms(CLOCK_REALTIME);
+	uint64_t duration_ms = now_ms > agent->window_ms ? now_ms - agent->window_ms : 0;
 
-	TRY(otlp_encode(agent->otlp, agent->window_ms * 1000000, (clock_ms(CLOCK_REALTIME) - agent->window_ms) * 1000000, &out));
-	struct err *e = otlp_export(o->collector ? o->collector : OPTIONS_COLLECTOR, &client, &out);
-	if (e && is_last)
-		return e;
-	if (e) {
-		agent->exports_failed++;
-		log_warn("export", "failed=%" PRIu64 " bytes_lost=%zu reason=\"%s\"", agent->exports_failed, out.len, err_message(e));
-		err_free(e);
+	if (samples > 0) {
+		TRY(otlp_encode(agent->otlp, agent->window_ms * 1000000, duration_ms * 1000000, &out));
+		TRY(exporter_push(agent->exporter, &out, samples, agent->now_ms));
+		otlp_destroy(TAKE_PTR(agent->otlp));
+		TRY(begin_otlp(agent));
 	}
-	otlp_destroy(agent->otlp);
-	agent->otlp = NULL;
-	return begin_otlp(agent);
+	agent->window_ms = now_ms;
+	return NULL;
 }
 
 static struct err *renew_things(struct agent *agent)
@@ -450,7 +478,7 @@ static struct err *end_window(struct agent *agent)
 		TRY(reporter_flush(agent->reporter, agent->now_ms));
 		TRY(renew_things(agent));
 	} else if (agent->otlp) {
-		TRY(export_window(agent, false));
+		TRY(export_window(agent));
 	}
 	if (!agent->collect)
 		tables_trim(agent->tables);
@@ -488,10 +516,8 @@ static struct err *tick_status(struct agent *agent)
 		return NULL;
 	agent->status_ms = agent->now_ms + STATUS_MS;
 	(void)malloc_trim(0);
-	if (!agent->reporter)
-		return NULL;
 	log_failures(agent);
-	return send_status(agent);
+	return agent->reporter ? send_status(agent) : NULL;
 }
 
 static struct err *loop(struct agent *agent)
@@ -501,8 +527,8 @@ static struct err *loop(struct agent *agent)
 	uint64_t report_ms = clock_ms(CLOCK_MONOTONIC) + o->report_ms;
 	uint32_t left = 0;
 
-	/* --once without a reporter is one window, however long. */
-	if (o->once_ms && !agent->reporter)
+	/* A file is one window, however long. */
+	if (agent->collect)
 		report_ms = UINT64_MAX;
 	for (agent->now_ms = clock_ms(CLOCK_MONOTONIC); agent->now_ms < end_ms && !*agent->stopped;) {
 		uint64_t wait = end_ms - agent->now_ms < TURN_MS ? end_ms - agent->now_ms : TURN_MS;
@@ -515,6 +541,8 @@ static struct err *loop(struct agent *agent)
 		TRY(tick_status(agent));
 		if (agent->reporter)
 			TRY(reporter_turn(agent->reporter, agent->now_ms));
+		if (agent->exporter)
+			TRY(exporter_turn(agent->exporter, agent->now_ms));
 		if (agent->uploader)
 			uploader_work(agent->uploader, agent->now_ms);
 	}
@@ -525,8 +553,10 @@ static struct err *deliver(struct agent *agent)
 {
 	if (agent->collect)
 		return write_window(agent);
-	if (agent->otlp)
-		return export_window(agent, true);
+	if (agent->exporter) {
+		TRY(export_window(agent));
+		return exporter_finish(agent->exporter, FINISH_MS);
+	}
 	TRY(reporter_flush(agent->reporter, agent->now_ms));
 	TRY(send_status(agent));
 	return reporter_finish(agent->reporter, FINISH_MS);
@@ -562,7 +592,8 @@ static void on_want(void *context, const struct server_want *want)
 	if (want->file_id.len != sizeof(file_id.bytes))
 		return;
 	memcpy(file_id.bytes, want->file_id.bytes, sizeof(file_id.bytes));
-	err_free(uploader_want(agent->uploader, &file_id, things_user_of(agent->things, &file_id)));
+	if (uploader_has_room(agent->uploader))
+		err_free(uploader_want(agent->uploader, &file_id, things_user_of(agent->things, &file_id)));
 }
 
 static struct err *create_uploader(struct agent *agent)
@@ -572,6 +603,19 @@ static struct err *create_uploader(struct agent *agent)
 		.url = o->upload_url, .exclude = o->upload_exclude, .program = o->upload_program, .bytes_per_second = o->upload_rate};
 
 	return o->upload ? uploader_create(&options, &agent->uploader) : NULL;
+}
+
+static struct err *create_exporter(struct agent *agent)
+{
+	const struct options *o = agent->options;
+	const struct exporter_options options = {.collector = o->collector ? o->collector : OPTIONS_COLLECTOR,
+		.spool = o->spool,
+		.spool_bytes = o->spool_bytes,
+		.queue_bytes = o->queue_bytes,
+		.client = {.user_agent = "cairn-agent/" CAIRN_VERSION, .gzip_level = 1, .tls = o->tls ? &o->client_tls : NULL}};
+
+	TRY(begin_otlp(agent));
+	return exporter_create(&options, &agent->exporter);
 }
 
 static struct err *create_reporter(struct agent *agent)
@@ -620,7 +664,7 @@ static struct err *start(struct agent *agent)
 		log_warn("kernel-names", "none=\"/proc/kallsyms shows no addresses: CAP_SYSLOG is missing, or kernel.kptr_restrict is 2\"");
 	switch (agent->options->protocol) {
 	case PROTOCOL_OTLP:
-		return begin_otlp(agent);
+		return create_exporter(agent);
 	case PROTOCOL_FILE:
 		return collect_create(agent->tables, agent->kernel, sampling.hz, SAMPLE_CPU, &agent->collect);
 	case PROTOCOL_CAIRN:
@@ -634,6 +678,7 @@ static void finish(struct agent *agent)
 	uploader_destroy(agent->uploader);
 	reporter_destroy(agent->reporter);
 	things_release(agent->things);
+	exporter_destroy(agent->exporter);
 	otlp_destroy(agent->otlp);
 	collect_destroy(agent->collect);
 	for (unsigned kind = 0; kind < SAMPLE_KINDS; kind++)

@@ -625,6 +625,13 @@ bool spool_refused(struct spool *s, uint64_t sequence)
 	return true;
 }
 
+uint32_t spool_samples(const struct spool *s, uint64_t sequence)
+{
+	size_t i = find_item(s, sequence);
+
+	return i < s->count ? s->items[i].samples : 0;
+}
+
 bool spool_acknowledge(struct spool *s, uint64_t sequence)
 {
 	size_t i = find_item(s, sequence);

@@ -57,6 +57,8 @@ bool spool_has_next(const struct spool *spool);
 void spool_rewind(struct spool *spool);
 /** The server did not take it: hands it out again, and after a few times drops it. False: there is no such report. */
 bool spool_refused(struct spool *spool, uint64_t sequence);
+/** Samples of a report; 0: there is no such report. */
+uint32_t spool_samples(const struct spool *spool, uint64_t sequence);
 /** It is durable elsewhere. False: there is no such report. */
 bool spool_acknowledge(struct spool *spool, uint64_t sequence);
 void spool_counters(const struct spool *spool, struct spool_counters *ret);

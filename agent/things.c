@@ -5,6 +5,7 @@
  */
 #include "agent/things.h"
 
+#include "agent/kinds.h"
 #include "base/digest.h"
 #include "base/hmap.h"
 #include "base/intern.h"
@@ -338,17 +339,14 @@ static void thread_of(void *things, uint32_t thing, struct agent_sender_thread *
 
 static void type_of(void *things, uint32_t thing, struct agent_type *ret)
 {
-	static const struct {
-		const char *type, *unit;
-	} types[SAMPLE_KINDS] = {[SAMPLE_CPU] = {"samples", "count"}, [SAMPLE_OFF_CPU] = {"off_cpu", "nanoseconds"}, [SAMPLE_EVENT] = {"events", "count"}};
-	uint32_t hz = ((const struct things *)things)->hz;
+	const struct kind *kind = kind_of(thing);
 
-	*ret = (struct agent_type){.type = text_span(types[thing].type), .unit = text_span(types[thing].unit)};
-	if (thing != SAMPLE_CPU)
+	*ret = (struct agent_type){.type = text_span(kind->type), .unit = text_span(kind->unit)};
+	if (!kind->period_type)
 		return;
-	ret->period_type = text_span("cpu");
-	ret->period_unit = text_span("nanoseconds");
-	ret->period = 1000000000 / hz;
+	ret->period_type = text_span(kind->period_type);
+	ret->period_unit = text_span(kind->period_unit);
+	ret->period = 1000000000 / ((const struct things *)things)->hz;
 }
 
 const struct agent_sender_source things_source = {.string = string_of, .executable = executable_of, .frame = frame_of,

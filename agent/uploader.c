@@ -30,6 +30,7 @@ struct uploader {
 	char program[PATH_MAX];
 	struct wanted waiting[UPLOADER_WAITING_MAX]; /* a ring */
 	uint32_t head, count;
+	uint32_t asked_now; /* since uploader_work */
 	struct hmap known; /* digest of the file ID */
 	pid_t child;	   /* 0: none */
 	uint64_t deadline_ms;
@@ -86,19 +87,25 @@ void uploader_destroy(struct uploader *u)
 	free(u);
 }
 
+bool uploader_has_room(struct uploader *u)
+{
+	u->counters.asked++;
+	if (u->count < UPLOADER_WAITING_MAX && u->asked_now < UPLOADER_ASKED_MAX) {
+		u->asked_now++;
+		return true;
+	}
+	u->counters.dropped++;
+	return false;
+}
+
 struct err *uploader_want(struct uploader *u, const struct fileid *file_id, uint32_t pid)
 {
 	uint64_t key = digest_xxh3_64(file_id, sizeof(*file_id)), unused = 0;
 
-	u->counters.asked++;
 	if (hmap_get(&u->known, key, &unused))
 		return NULL;
 	if (pid == 0) {
 		u->counters.not_found++;
-		return NULL;
-	}
-	if (u->count == UPLOADER_WAITING_MAX) {
-		u->counters.dropped++;
 		return NULL;
 	}
 	if (u->known.count >= UPLOADER_KNOWN_MAX)
@@ -199,6 +206,7 @@ void uploader_work(struct uploader *u, uint64_t now_ms)
 {
 	int status = 0;
 
+	u->asked_now = 0;
 	if (u->child > 0) {
 		if (now_ms >= u->deadline_ms)
 			(void)kill(u->child, SIGKILL);

@@ -13,6 +13,7 @@
 
 enum {
 	UPLOADER_WAITING_MAX = 256, /* files; more are passed over, and asked for again on the next connection */
+	UPLOADER_ASKED_MAX = 1024, /* wishes looked at between two uploader_work; more are passed over likewise */
 	UPLOADER_KNOWN_MAX = 8192,  /* files that were sent or looked for; then all are forgotten */
 	UPLOADER_DEADLINE_MS = 3600 * 1000, /* of one file */
 };
@@ -27,7 +28,7 @@ struct uploader_options {
 struct uploader_counters {
 	uint64_t asked, sent, failed;
 	uint64_t excluded, not_found; /* not found: no process that has it any more, or the kernel */
-	uint64_t dropped;	      /* no room to wait */
+	uint64_t dropped;	      /* no room to wait, or too many at once */
 };
 
 struct uploader;
@@ -35,7 +36,9 @@ struct uploader;
 struct err *uploader_create(const struct uploader_options *options, struct uploader **ret) MUST_USE;
 /** Ends an upload under way: the next run goes on where it stopped. NULL is fine. */
 void uploader_destroy(struct uploader *uploader);
-/** The server would like it. @p pid: a process that maps it; 0: none is known. ERR_NOMEM. */
+/** The server has a wish: whether it is worth looking at. False: too many wait or came at once; counted. */
+bool uploader_has_room(struct uploader *uploader);
+/** The server would like it, and there was room. @p pid: a process that maps it; 0: none is known. ERR_NOMEM. */
 struct err *uploader_want(struct uploader *uploader, const struct fileid *file_id, uint32_t pid) MUST_USE;
 /** Sees after the upload under way and begins the next. */
 void uploader_work(struct uploader *uploader, uint64_t now_ms);

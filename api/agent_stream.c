@@ -21,6 +21,7 @@
 #include <time.h>
 
 enum { BUSY_RETRY_MS = 50, TICK_MS = 500, BUSY_PACE = 10 };
+enum { RETRY_AFTER_MS = 1000, RETRY_FULL_MS = 10000 }; /* what an agent is told: when to come back */
 
 enum { KERNEL_SIZE = 128 };
 
@@ -84,7 +85,10 @@ static void leave(struct session *session)
 static void finish(struct session *session, enum net_grpc_status status, const char *message)
 {
 	leave(session);
-	net_grpc_finish(session->call, status, message);
+	if (status == NET_GRPC_UNAVAILABLE)
+		net_grpc_finish_retry(session->call, status, message, RETRY_AFTER_MS);
+	else
+		net_grpc_finish(session->call, status, message);
 }
 
 /* Takes the message. It is sent all the same when the client does not read, but then nothing more is read of the client. */
@@ -462,7 +466,7 @@ static void on_open(struct net_grpc_call *call, void *user)
 	}
 	if (atomic_load_explicit(&counters->streams_open, memory_order_relaxed) >= AGENT_STREAMS_MAX) {
 		count(&counters->refused, 1);
-		net_grpc_finish(call, NET_GRPC_UNAVAILABLE, "too many streams");
+		net_grpc_finish_retry(call, NET_GRPC_UNAVAILABLE, "too many streams", RETRY_FULL_MS);
 		return;
 	}
 	struct err *e = create_session(api, call, &session);

@@ -7,6 +7,7 @@
 
 #include "net/exchange.h"
 #include "net/grpc_frame.h"
+#include "net/grpc_retry.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -94,66 +95,12 @@ static void reply_status(struct net_request *request, enum net_grpc_status statu
 	net_request_reply(request, &reply);
 }
 
-/* Bytes in base64 (RFC 4648, 4): how metadata whose name ends in -bin travels. @p text holds 4/3 of @p len, and a NUL. */
-static void encode_base64(const uint8_t *bytes, size_t len, char *text)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-	for (size_t i = 0; i < len; i += 3) {
-		uint32_t three = (uint32_t)bytes[i] << 16;
-		three |= i + 1 < len ? (uint32_t)bytes[i + 1] << 8 : 0;
-		three |= i + 2 < len ? bytes[i + 2] : 0;
-		*text++ = digits[three >> 18];
-		*text++ = digits[three >> 12 & 63];
-		if (i + 1 < len)
-			*text++ = digits[three >> 6 & 63];
-		if (i + 2 < len)
-			*text++ = digits[three & 63];
-	}
-	*text = 0;
-}
-
-static size_t put_varint(uint8_t *out, uint32_t value)
-{
-	size_t n = 0;
-
-	for (; value >= 0x80; value >>= 7)
-		out[n++] = (uint8_t)(value | 0x80);
-	out[n++] = (uint8_t)value;
-	return n;
-}
-
-/*
- * google.rpc.Status {1 code, 3 details: Any {1 type_url, 2 value: RetryInfo {1 Duration {1 seconds, 2 nanos}}}}; every
- * length fits a byte.
- */
 static struct err *retry_header(struct net_reply *reply, enum net_grpc_status status, uint32_t retry_ms)
 {
-	static const char url[] = "type.googleapis.com/google.rpc.RetryInfo";
-	uint8_t duration[16], details[128];
-	char text[192];
-	size_t n = 0, d = 0;
+	char text[GRPC_RETRY_TEXT_MAX];
 
-	duration[d++] = 1 << 3;
-	d += put_varint(duration + d, retry_ms / 1000);
-	duration[d++] = 2 << 3;
-	d += put_varint(duration + d, retry_ms % 1000 * 1000000);
-
-	details[n++] = 1 << 3;
-	details[n++] = (uint8_t)status;
-	details[n++] = 3 << 3 | 2;
-	details[n++] = (uint8_t)(2 + sizeof(url) - 1 + 2 + 2 + d);
-	details[n++] = 1 << 3 | 2;
-	details[n++] = sizeof(url) - 1;
-	memcpy(details + n, url, sizeof(url) - 1);
-	n += sizeof(url) - 1;
-	details[n++] = 2 << 3 | 2;
-	details[n++] = (uint8_t)(2 + d);
-	details[n++] = 1 << 3 | 2;
-	details[n++] = (uint8_t)d;
-	memcpy(details + n, duration, d);
-	encode_base64(details, n + d, text);
-	return net_reply_header(reply, "grpc-status-details-bin", text);
+	grpc_retry_format(status, retry_ms, text);
+	return net_reply_header(reply, GRPC_RETRY_HEADER, text);
 }
 
 /* @p retry_ms 0: nothing is said of another try. */

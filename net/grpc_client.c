@@ -7,6 +7,7 @@
 
 #include "net/address.h"
 #include "net/grpc_frame.h"
+#include "net/grpc_retry.h"
 #include "net/tls_client.h"
 
 #include <errno.h>
@@ -19,7 +20,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONNECT_TIMEOUT_MS = 5000, READ_BYTES = 65536, RECEIVE_WINDOW = 1 << 20, MESSAGE_TEXT_MAX = 1024, QUEUE_KEEP = 1 << 20 };
+enum { CONNECT_TIMEOUT_MS = 5000, READ_BYTES = 65536, RECEIVE_WINDOW = 1 << 20, MESSAGE_TEXT_MAX = 1024, QUEUE_KEEP = 1 << 20,
+	READS_MAX = 64 /* of one run: a peer that sends without end gets no further */ };
 
 struct net_grpc_client {
 	struct net_grpc_client_options options;
@@ -30,6 +32,7 @@ struct net_grpc_client {
 	struct net_grpc_client_call *calls; /* list */
 	uint64_t sent, received;
 	bool blocked; /* the socket takes no more */
+	bool unread;  /* READS_MAX was reached: there may be more, which poll does not know of under TLS */
 	bool broken;  /* it will never take any more; what the server said before it left may still be read */
 	struct buf scratch;
 };
@@ -46,6 +49,8 @@ struct net_grpc_client_call {
 	struct grpc_reader reader;
 	int status; /* of grpc-status; -1: none yet */
 	int http_status;
+	bool has_retry;
+	uint64_t retry_ms;
 	char message[MESSAGE_TEXT_MAX];
 };
 
@@ -142,6 +147,20 @@ static void decode_message(struct net_grpc_client_call *call, const uint8_t *val
 	call->message[n] = 0;
 }
 
+/* retry-after in its form of seconds; a date is not looked at. */
+static bool seconds_of(const uint8_t *value, size_t len, uint64_t *ms_ret)
+{
+	uint64_t seconds = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (value[i] < '0' || value[i] > '9' || i == 9)
+			return false;
+		seconds = 10 * seconds + (uint64_t)(value[i] - '0');
+	}
+	*ms_ret = seconds * 1000;
+	return len > 0;
+}
+
 static int small_number(const uint8_t *value, size_t len)
 {
 	int number = 0;
@@ -149,6 +168,11 @@ static int small_number(const uint8_t *value, size_t len)
 	for (size_t i = 0; i < len && i < 4; i++)
 		number = value[i] >= '0' && value[i] <= '9' ? 10 * number + (value[i] - '0') : -1;
 	return number;
+}
+
+static bool is_name(const uint8_t *name, size_t len, const char *text)
+{
+	return len == strlen(text) && memcmp(name, text, len) == 0;
 }
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len, const uint8_t *value,
@@ -159,13 +183,17 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 	(void)flags, (void)user;
 	if (!call)
 		return 0;
-	if (name_len == 11 && memcmp(name, "grpc-status", 11) == 0)
+	if (is_name(name, name_len, "grpc-status"))
 		call->status = small_number(value, len);
-	else if (name_len == 12 && memcmp(name, "grpc-message", 12) == 0)
+	else if (is_name(name, name_len, "grpc-message"))
 		decode_message(call, value, len);
-	else if (name_len == 7 && memcmp(name, ":status", 7) == 0)
+	else if (is_name(name, name_len, ":status"))
 		call->http_status = small_number(value, len);
-	else if (name_len == 13 && memcmp(name, "grpc-encoding", 13) == 0 && len == 4 && memcmp(value, "gzip", 4) == 0)
+	else if (is_name(name, name_len, GRPC_RETRY_HEADER))
+		call->has_retry |= grpc_retry_parse(value, len, &call->retry_ms);
+	else if (is_name(name, name_len, "retry-after"))
+		call->has_retry |= seconds_of(value, len, &call->retry_ms);
+	else if (is_name(name, name_len, "grpc-encoding") && len == 4 && memcmp(value, "gzip", 4) == 0)
 		call->reader.codec = CODEC_GZIP;
 	return 0;
 }
@@ -212,10 +240,34 @@ static void free_call(struct net_grpc_client_call *call)
 	free(call);
 }
 
+/* Source: gRPC, "HTTP to gRPC Status Code Mapping". 0: there was no answer at all; 200: one that was broken off. */
+static enum net_grpc_status status_of_http(int http)
+{
+	switch (http) {
+	case 0:
+	case 200:
+	case 429:
+	case 502:
+	case 503:
+	case 504:
+		return NET_GRPC_UNAVAILABLE;
+	case 400:
+		return NET_GRPC_INTERNAL;
+	case 401:
+		return NET_GRPC_UNAUTHENTICATED;
+	case 403:
+		return NET_GRPC_PERMISSION_DENIED;
+	case 404:
+		return NET_GRPC_UNIMPLEMENTED;
+	default:
+		return NET_GRPC_UNKNOWN;
+	}
+}
+
 static void end_call(struct net_grpc_client_call *call)
 {
 	if (call->status < 0) {
-		call->status = NET_GRPC_UNAVAILABLE;
+		call->status = (int)status_of_http(call->http_status);
 		(void)snprintf(call->message, sizeof(call->message), "the call was broken off (HTTP status %d)", call->http_status);
 	}
 	if (call->ops->on_end)
@@ -443,6 +495,13 @@ struct err *net_grpc_client_send(struct net_grpc_client_call *call, const void *
 	return NULL;
 }
 
+bool net_grpc_client_retry_ms(const struct net_grpc_client_call *call, uint64_t *retry_ms_ret)
+{
+	if (call->has_retry)
+		*retry_ms_ret = call->retry_ms;
+	return call->has_retry;
+}
+
 size_t net_grpc_client_queued(const struct net_grpc_client_call *call)
 {
 	return call->out.len - call->out_pos;
@@ -486,7 +545,8 @@ static struct err *receive(struct net_grpc_client *client)
 {
 	uint8_t bytes[READ_BYTES];
 
-	for (;;) {
+	client->unread = false;
+	for (unsigned reads = 0; reads < READS_MAX; reads++) {
 		ssize_t n = receive_bytes(client, bytes, sizeof(bytes));
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return NULL;
@@ -500,6 +560,8 @@ static struct err *receive(struct net_grpc_client *client)
 		if ((size_t)n < sizeof(bytes) && !client->tls)
 			return NULL;
 	}
+	client->unread = true;
+	return NULL;
 }
 
 struct err *net_grpc_client_run(struct net_grpc_client *client, int timeout_ms)
@@ -512,10 +574,10 @@ struct err *net_grpc_client_run(struct net_grpc_client *client, int timeout_ms)
 		return lost(client, "connection lost while sending");
 	}
 	poller.events = (short)(POLLIN | (client->blocked ? POLLOUT : 0));
-	int n = poll(&poller, 1, timeout_ms);
+	int n = poll(&poller, 1, client->unread ? 0 : timeout_ms);
 	if (n < 0 && errno != EINTR)
 		return err_os(errno, "poll");
-	if (n > 0 && (poller.revents & (POLLIN | POLLHUP | POLLERR)))
+	if (client->unread || (n > 0 && (poller.revents & (POLLIN | POLLHUP | POLLERR))))
 		TRY(receive(client));
 	TRY(flush(client));
 	if (!nghttp2_session_want_read(client->session) && !nghttp2_session_want_write(client->session))

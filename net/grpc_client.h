@@ -37,7 +37,10 @@ struct net_grpc_client_options {
 struct net_grpc_client_ops {
 	/** One message; borrowed for the call. May send, open, half-close; not destroy. */
 	void (*on_message)(void *user, const uint8_t *bytes, size_t len);
-	/** Once, the last: the status that the server gave, or UNAVAILABLE when the connection went. The call is freed after it. */
+	/**
+	 * Once, the last: the status that the server gave, or what gRPC makes of an HTTP status without one, or UNAVAILABLE when the
+	 * connection went. The call is freed after it.
+	 */
 	void (*on_end)(void *user, enum net_grpc_status status, const char *message);
 };
 
@@ -58,13 +61,18 @@ struct err *net_grpc_client_open(struct net_grpc_client *client, const char *pat
 	struct net_grpc_client_call **ret) MUST_USE;
 /** Queues a message (copied). It is on its way when net_grpc_client_run says so: watch net_grpc_client_queued. */
 struct err *net_grpc_client_send(struct net_grpc_client_call *call, const void *bytes, size_t len) MUST_USE;
+/**
+ * In on_end: after which pause the server would like to be asked again: google.rpc.RetryInfo, or a proxy's `retry-after`. False: it said
+ * nothing of it. The number is a stranger's; bound it.
+ */
+bool net_grpc_client_retry_ms(const struct net_grpc_client_call *call, uint64_t *retry_ms_ret);
 /** Bytes that wait for the server's flow control and for the socket. */
 size_t net_grpc_client_queued(const struct net_grpc_client_call *call);
 /** No more messages will come from here. */
 void net_grpc_client_half_close(struct net_grpc_client_call *call);
 
 /**
- * Sends what may be sent and receives what is there; waits at most @p timeout_ms (-1: without end) for the first of it.
+ * Sends what may be sent and receives what is there, a few MiB at most; waits at most @p timeout_ms (-1: without end) for the first of it.
  * @return NULL; ERR_PEER: the connection is gone, or the server broke the protocol; then only destroy is left.
  */
 struct err *net_grpc_client_run(struct net_grpc_client *client, int timeout_ms) MUST_USE;

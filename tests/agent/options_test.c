@@ -82,7 +82,7 @@ Test(options_read, what_makes_no_sense_is_said)
 		{{"-o", "f"}, "--once"},
 		{{"--once", "1s", "-o", "f", "--collector=a:1"}, "--collector"},
 		{{"--protocol", "grpc"}, "grpc"},
-		{{"--protocol=otlp", "--spool", "d"}, "--spool"},
+		{{"--protocol=otlp", "--record", "f"}, "--record"},
 		{{"--samples-per-second", "0"}, "0"},
 		{{"--samples-per-second", "1001"}, "1001"},
 		{{"--probability", "101"}, "101"},

@@ -3,6 +3,7 @@
  * net/grpc_frame.c: the same messages whole and in pieces, none past the limit. The first byte: codec and step.
  */
 #include "net/grpc_frame.h"
+#include "net/grpc_retry.h"
 
 #include "base/digest.h"
 
@@ -57,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[len] = 0;
 	uint64_t ms;
 	(void)grpc_timeout_parse(text, &ms);
+	(void)grpc_retry_parse(data + 1, size - 1, &ms);
 	struct buf encoded = {0};
 	err_free(grpc_message_encode(text, &encoded));
 	buf_deinit(&encoded);
