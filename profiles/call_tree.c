@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiles/call_tree.h"
 
+#include "base/digest.h"
+
 #include <string.h>
 
 struct builder {
@@ -8,7 +10,36 @@ struct builder {
 	struct call_tree *tree;
 	uint32_t cap;
 	struct hmap index; /* parent << 32 | function << 1 | inlined -> node */
+	uint32_t *shown;   /* of a function: the first one that looks the same */
 };
+
+/* Clones and cold parts of a function have symbols of their own ("f.constprop.0", "f.cold"), but are shown, and counted, as that function. */
+static struct err *find_shown(struct builder *b)
+{
+	const struct profile *profile = b->profile;
+	CLEANUP(hmap_deinit) struct hmap index = {0};
+	uint64_t first;
+
+	b->shown = malloc(((size_t)profile->function_count + 1) * sizeof(*b->shown));
+	if (!b->shown)
+		return err_nomem();
+	for (uint32_t i = 0; i < profile->function_count; i++) {
+		struct profile_function looks = profile->functions[i];
+		b->shown[i] = i;
+		if (looks.symbol == 0)
+			continue;
+		looks.symbol = 0;
+		uint64_t key = digest_xxh3_64(&looks, sizeof(looks));
+		if (!hmap_get(&index, key, &first)) {
+			TRY(hmap_set(&index, key, i));
+			continue;
+		}
+		const struct profile_function *other = &profile->functions[first];
+		if (other->name == looks.name && other->file == looks.file && other->start_line == looks.start_line)
+			b->shown[i] = (uint32_t)first;
+	}
+	return NULL;
+}
 
 static struct err *child(struct builder *b, uint32_t parent, uint32_t function, bool inlined, uint32_t *ret)
 {
@@ -41,7 +72,7 @@ static struct err *add_location(struct builder *b, const struct profile_location
 	const struct profile_frame *frames = b->profile->frames + location->first_frame;
 
 	for (uint32_t i = location->frame_count; i-- > 0;)
-		TRY(child(b, parent, frames[i].function, i + 1 < location->frame_count, &parent));
+		TRY(child(b, parent, b->shown[frames[i].function], i + 1 < location->frame_count, &parent));
 	*ret = parent;
 	return NULL;
 }
@@ -132,8 +163,11 @@ struct err *call_tree_build(const struct profile *profile, struct call_tree *ret
 	struct call_tree tree = {.first_root = PROFILE_NONE};
 	struct builder b = {.profile = profile, .tree = &tree};
 
-	struct err *e = add_stacks(&b);
+	struct err *e = find_shown(&b);
+	if (!e)
+		e = add_stacks(&b);
 	hmap_deinit(&b.index);
+	free(b.shown);
 	if (!e)
 		e = link_nodes(profile, &tree);
 	if (!e)

@@ -10,7 +10,7 @@
 
 struct call_node {
 	uint32_t parent;   /* PROFILE_NONE for what stands at the root */
-	uint32_t function; /* of the profile */
+	uint32_t function; /* of the profile; of those that differ by symbol only, the first */
 	bool inlined;
 	uint64_t self, total;
 	uint32_t first_child, next_sibling; /* PROFILE_NONE ends; largest total first, then by name */

@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Of what symbolizer/build makes of the same input: raise it when a rebuild would give better answers. */
-enum { BUILDER_VERSION = 5 };
+enum { BUILDER_VERSION = 6 };
 
 /* A debug file keeps the section headers of the code, as SHT_NOBITS: objcopy --only-keep-debug, eu-strip -f. */
 static void classify_sections(const struct elffile *file, struct convert_kind *kind)

@@ -5,12 +5,12 @@
  *     1. unit by unit: strings, files and functions get numbers of the whole table; nodes are appended, rows renumbered
  *     2. chunks are laid out by address: those with functions first, then, in the gaps, .gopclntab's, then those with lines only
  *     3. the same for the ranges of ELF symbols, .symtab before .dynsym
- *     4. rows are written along the chunks; gaps, and lines without a function, take the symbols
+ *     4. rows are written along the chunks; gaps, and lines without a function, take the symbols; pieces of functions get their own
  *
  * Equal strings lie at one place of .debug_str nearly always (linkers merge them), so that a map from the place saves most of
  * the hashing.
  */
-#include "symbolizer/build/merge.h"
+#include "symbolizer/build/merge_parts.h"
 
 #include "symbolizer/table/table.h"
 
@@ -19,7 +19,7 @@
 
 /* ---- Strings, files, functions ---- */
 
-static struct err *text_of(struct merge *m, const char *text, size_t len, uint32_t *ret)
+struct err *merge_text(struct merge *m, const char *text, size_t len, uint32_t *ret)
 {
 	size_t room = m->text.blob.cap;
 
@@ -36,7 +36,7 @@ static struct err *name_of(struct merge *m, const char *name, uint32_t *ret)
 		*ret = (uint32_t)known;
 		return NULL;
 	}
-	TRY(text_of(m, name, strlen(name), ret));
+	TRY(merge_text(m, name, strlen(name), ret));
 	return hmap_set(&m->names, (uint64_t)(uintptr_t)name, *ret);
 }
 
@@ -49,8 +49,8 @@ static struct err *file_of(struct merge *m, const char *path, uint32_t *ret)
 	struct table_input_file file;
 	uint64_t known;
 
-	TRY(text_of(m, path, dir_len, &file.dir));
-	TRY(text_of(m, base, strlen(base), &file.base));
+	TRY(merge_text(m, path, dir_len, &file.dir));
+	TRY(merge_text(m, base, strlen(base), &file.base));
 	uint64_t key = (uint64_t)file.dir << 32 | file.base;
 	if (hmap_get(&m->file_ids, key, &known)) {
 		*ret = (uint32_t)known;
@@ -63,7 +63,7 @@ static struct err *file_of(struct merge *m, const char *path, uint32_t *ret)
 }
 
 /* Functions are equal by name, start line and file; of MERGE_SAME_NAME_MAX with one name and line the file counts no more. */
-static struct err *function_of(struct merge *m, struct table_input_function function, uint32_t *ret)
+struct err *merge_function(struct merge *m, struct table_input_function function, uint32_t *ret)
 {
 	uint64_t key = (uint64_t)function.name << 32 | function.start_line, known = TABLE_NONE;
 	uint32_t first = hmap_get(&m->function_ids, key, &known) ? (uint32_t)known : TABLE_NONE;
@@ -84,105 +84,6 @@ static struct err *function_of(struct merge *m, struct table_input_function func
 	if (first == TABLE_NONE)
 		return hmap_set(&m->function_ids, key, *ret);
 	m->same_name.items[first] = *ret;
-	return NULL;
-}
-
-/* ---- Symbols by address ---- */
-
-/* The first symbol at exactly @p vaddr, or the count. */
-static size_t symbols_at(const struct symbols *symbols, uint64_t vaddr)
-{
-	size_t low = 0, high = symbols->count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (symbols->items[middle].vaddr < vaddr)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < symbols->count && symbols->items[low].vaddr == vaddr ? low : symbols->count;
-}
-
-/* True the first time that this string is asked for in this round. */
-static struct err *is_new(struct merge *m, uint32_t string, bool *ret)
-{
-	size_t wanted = (size_t)string + 1;
-
-	if (m->seen.count < wanted) {
-		TRY(ARRAY_ROOM(m->account, &m->seen, wanted - m->seen.count));
-		memset(m->seen.items + m->seen.count, 0, (wanted - m->seen.count) * sizeof(*m->seen.items));
-		m->seen.count = wanted;
-	}
-	*ret = m->seen.items[string] != m->round;
-	m->seen.items[string] = m->round;
-	return NULL;
-}
-
-/* The names of an address other than @p name become aliases, each once: .dynsym repeats those of .symtab. */
-static struct err *add_aliases(struct merge *m, uint64_t vaddr, uint32_t name, struct table_input_node *node)
-{
-	bool wanted;
-
-	node->alias_first = (uint32_t)m->aliases.count;
-	node->alias_count = 0;
-	m->round++;
-	TRY(is_new(m, name, &wanted));
-	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
-		const struct symbols *symbols = m->symbols[t].symbols;
-		if (!symbols)
-			continue;
-		for (size_t i = symbols_at(symbols, vaddr); i < symbols->count && symbols->items[i].vaddr == vaddr; i++) {
-			uint32_t alias;
-			if (node->alias_count == MERGE_ALIASES_MAX)
-				return NULL;
-			TRY(text_of(m, symbols->items[i].name, symbols->items[i].name_len, &alias));
-			TRY(is_new(m, alias, &wanted));
-			if (!wanted)
-				continue;
-			TRY(ARRAY_ROOM(m->account, &m->aliases, 1));
-			m->aliases.items[m->aliases.count++] = alias;
-			node->alias_count++;
-			m->input.sources |= m->symbols[t].source;
-		}
-	}
-	return NULL;
-}
-
-/* The preferred symbol at exactly this address; NULL: none. */
-static const struct symbol *symbol_at(struct merge *m, uint64_t vaddr)
-{
-	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
-		const struct symbols *symbols = m->symbols[t].symbols;
-		size_t i = symbols ? symbols_at(symbols, vaddr) : 0;
-		if (symbols && i < symbols->count) {
-			m->input.sources |= m->symbols[t].source;
-			return &symbols->items[i];
-		}
-	}
-	return NULL;
-}
-
-/* The node of a symbol, made when it is first needed. */
-static struct err *symbol_node(struct merge *m, const struct merge_piece *piece, uint32_t *ret)
-{
-	const struct symbol *symbol = &m->symbols[piece->source].symbols->items[piece->item];
-	struct table_input_function function = {.file = TABLE_NONE};
-	struct table_input_node node = {.parent = TABLE_NONE, .entry_vaddr = symbol->vaddr};
-	uint32_t *known = &m->symbol_nodes[piece->source][piece->item];
-
-	if (*known) {
-		*ret = *known - 1;
-		return NULL;
-	}
-	TRY(text_of(m, symbol->name, symbol->name_len, &function.name));
-	TRY(function_of(m, function, &node.function));
-	TRY(add_aliases(m, symbol->vaddr, function.name, &node));
-	m->input.sources |= m->symbols[piece->source].source;
-	TRY(ARRAY_ROOM(m->account, &m->nodes, 1));
-	*ret = (uint32_t)m->nodes.count;
-	*known = *ret + 1;
-	m->nodes.items[m->nodes.count++] = node;
 	return NULL;
 }
 
@@ -228,75 +129,12 @@ static struct err *map_functions(struct merge *m, const struct unit_result *unit
 			TRY(name_of(m, from->name, &function.name));
 		} else {
 			const char *own = (const char *)unit->text.data + from->text_offset;
-			TRY(text_of(m, own, strlen(own), &function.name));
+			TRY(merge_text(m, own, strlen(own), &function.name));
 		}
-		TRY(function_of(m, function, &m->map.items[i]));
+		TRY(merge_function(m, function, &m->map.items[i]));
 	}
 	m->map.count = unit->functions.count;
 	return NULL;
-}
-
-/* Itanium C++ and Rust v0 names say more than DW_AT_name does: namespaces, classes, parameters. */
-static bool is_mangled(const char *name, size_t len)
-{
-	return len > 2 && name[0] == '_' && (name[1] == 'Z' || name[1] == 'R');
-}
-
-/* A name that the compiler made of another one: "f.lto_priv.0", "f.constprop.1". Not of a piece of the same function: "f.cold", "f.__part.1". */
-static bool is_clone(const struct symbol *symbol, const char *name, size_t len)
-{
-	static const char *const pieces[] = {".cold", ".__part."};
-
-	if (symbol->name_len <= len || symbol->name[len] != '.' || memcmp(symbol->name, name, len) != 0)
-		return false;
-	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
-		if (memmem(symbol->name + len, symbol->name_len - len, pieces[i], strlen(pieces[i])))
-			return false;
-	return true;
-}
-
-/*
- * The symbol whose name a function has, where DWARF does not say it; NULL: DWARF's name stands, because a symbol has it too, or none is better.
- *     DWARF has no name           the preferred symbol
- *     DWARF has DW_AT_name only   a mangled symbol: gcc leaves DW_AT_linkage_name out of what has internal linkage (static functions,
- *                                 lambdas, templates over them), but their symbols have it
- *     the code is a clone         the clone's symbol: link-time optimization renames (.lto_priv), and copies for constant arguments
- */
-static const struct symbol *linkage_symbol(struct merge *m, uint64_t vaddr, const char *name)
-{
-	const size_t len = strlen(name);
-	const bool mangled = is_mangled(name, len);
-	const struct symbol *found = NULL, *clone = NULL;
-
-	if (len == 0)
-		return symbol_at(m, vaddr);
-	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++) {
-		const struct symbols *symbols = m->symbols[t].symbols;
-		if (!symbols)
-			continue;
-		for (size_t i = symbols_at(symbols, vaddr); i < symbols->count && symbols->items[i].vaddr == vaddr; i++) {
-			const struct symbol *symbol = &symbols->items[i];
-			if (symbol->name_len == len && memcmp(symbol->name, name, len) == 0)
-				return NULL;
-			if (!clone && is_clone(symbol, name, len))
-				clone = symbol;
-			if (!found && !mangled && is_mangled(symbol->name, symbol->name_len))
-				found = symbol;
-		}
-	}
-	return found ? found : clone;
-}
-
-static struct err *name_concrete(struct merge *m, const struct walk_node *from, struct table_input_node *node)
-{
-	struct table_input_function function = m->functions.items[node->function];
-	const struct symbol *symbol = linkage_symbol(m, from->entry_vaddr, intern_text(&m->text, function.name));
-
-	if (symbol) {
-		TRY(text_of(m, symbol->name, symbol->name_len, &function.name));
-		TRY(function_of(m, function, &node->function));
-	}
-	return add_aliases(m, from->entry_vaddr, function.name, node);
 }
 
 static struct err *append_nodes(struct merge *m, const struct unit_result *unit, uint32_t base)
@@ -308,7 +146,7 @@ static struct err *append_nodes(struct merge *m, const struct unit_result *unit,
 		if (from->parent == WALK_NONE) {
 			node.parent = TABLE_NONE;
 			node.entry_vaddr = from->entry_vaddr;
-			TRY(name_concrete(m, from, &node));
+			TRY(merge_name_concrete(m, from, &node));
 		} else {
 			node.parent = base + from->parent;
 			node.call_file = from->call_file;
@@ -466,8 +304,8 @@ static struct err *nameless_node(struct merge *m, uint64_t vaddr, uint32_t *ret)
 	struct table_input_function function = {.file = TABLE_NONE};
 	struct table_input_node node = {.parent = TABLE_NONE, .entry_vaddr = vaddr};
 
-	TRY(text_of(m, "", 0, &function.name));
-	TRY(function_of(m, function, &node.function));
+	TRY(merge_text(m, "", 0, &function.name));
+	TRY(merge_function(m, function, &node.function));
 	TRY(ARRAY_ROOM(m->account, &m->nodes, 1));
 	*ret = (uint32_t)m->nodes.count;
 	m->nodes.items[m->nodes.count++] = node;
@@ -488,7 +326,7 @@ static struct err *emit_gap(struct merge *m, uint64_t low, uint64_t high, size_t
 	while (*next < m->symbol_pieces.count && m->symbol_pieces.items[*next].low < high) {
 		const struct merge_piece *piece = &m->symbol_pieces.items[*next];
 		struct table_input_row row = {.vaddr = piece->low < low ? low : piece->low, .file = TABLE_NONE};
-		TRY(symbol_node(m, piece, &row.node));
+		TRY(merge_symbol_node(m, piece, &row.node));
 		TRY(emit(m, row, piece->high < high ? piece->high : high));
 		if (piece->high > high)
 			break;
@@ -505,7 +343,7 @@ static struct err *emit_lines(struct merge *m, struct table_input_row row, uint6
 		seek_symbol(m, row.vaddr, next);
 		const struct merge_piece *piece = *next < m->symbol_pieces.count ? &m->symbol_pieces.items[*next] : NULL;
 		if (piece && piece->low <= row.vaddr) {
-			TRY(symbol_node(m, piece, &row.node));
+			TRY(merge_symbol_node(m, piece, &row.node));
 			end = piece->high < high ? piece->high : high;
 		} else {
 			if (*nameless == TABLE_NONE)
@@ -514,6 +352,26 @@ static struct err *emit_lines(struct merge *m, struct table_input_row row, uint6
 			end = piece && piece->low < high ? piece->low : high;
 		}
 		TRY(emit(m, row, end));
+		row.vaddr = end;
+	}
+	return NULL;
+}
+
+/* [row.vaddr, high) is in a function, and in pieces of it where symbols say so. */
+static struct err *emit_function(struct merge *m, struct table_input_row row, uint64_t high, size_t *next)
+{
+	while (row.vaddr < high) {
+		struct table_input_row part = row;
+		uint64_t end = high;
+		seek_symbol(m, row.vaddr, next);
+		const struct merge_piece *piece = *next < m->symbol_pieces.count ? &m->symbol_pieces.items[*next] : NULL;
+		if (piece && piece->low > row.vaddr)
+			end = piece->low < high ? piece->low : high;
+		else if (piece)
+			end = piece->high < high ? piece->high : high;
+		if (piece && piece->low <= row.vaddr && (m->entries_moved || merge_may_be_piece(m, *next)))
+			TRY(merge_piece_node(m, *next, &part.node));
+		TRY(emit(m, part, end));
 		row.vaddr = end;
 	}
 	return NULL;
@@ -539,7 +397,7 @@ static struct err *emit_piece(struct merge *m, const struct unit_result *units, 
 		if (chunk->lines_only)
 			TRY(emit_lines(m, row, high, &nameless, next));
 		else
-			TRY(emit(m, row, high));
+			TRY(emit_function(m, row, high, next));
 	}
 	m->input.sources |= piece->source < m->dwarf_count ? TABLE_FROM_DWARF : TABLE_FROM_GOPCLNTAB;
 	return NULL;
@@ -613,6 +471,7 @@ struct err *merge_run(struct merge *merge, struct unit_result *units, size_t cou
 	TRY(place_chunks(merge, units, 0, dwarf_count, true));
 	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++)
 		TRY(place_symbols(merge, t));
+	merge->piece_nodes_left = merge->nodes.count + MERGE_PIECE_NODES_MAX;
 	TRY(emit_all(merge, units));
 	for (size_t i = 0; i < count; i++)
 		ARRAY_DEINIT(merge->account, &units[i].rows);
@@ -626,6 +485,7 @@ void merge_trim(struct merge *merge)
 	hmap_deinit(&merge->names);
 	hmap_deinit(&merge->function_ids);
 	hmap_deinit(&merge->file_ids);
+	hmap_deinit(&merge->piece_nodes);
 	for (size_t t = 0; t < MERGE_SYMBOL_TABLES; t++)
 		free(TAKE_PTR(merge->symbol_nodes[t]));
 	ARRAY_DEINIT(merge->account, &merge->same_name);

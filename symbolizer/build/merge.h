@@ -15,6 +15,8 @@ enum {
 	MERGE_SYMBOL_TABLES = 4, /* .symtab, .gnu_debugdata, .dynsym, stubs of the PLT */
 	MERGE_ALIASES_MAX = 4096, /* of one function; further names of its address are left out */
 	MERGE_SAME_NAME_MAX = 64, /* functions with one name and start line that are told apart by their file */
+	MERGE_PIECE_NAMES_MAX = 64, /* names of one address that are compared with the name of the function that it may be a piece of */
+	MERGE_PIECE_NODES_MAX = 1 << 16, /* besides as many as the units have: nodes of pieces; what comes then has its function's symbol */
 };
 
 /* One table of ELF symbols, in order of preference. */
@@ -52,13 +54,19 @@ struct merge {
 	struct hmap file_ids;	 /* directory and name -> file */
 	uint32_t *symbol_nodes[MERGE_SYMBOL_TABLES]; /* symbol -> node + 1, 0: none yet */
 	struct merge_pieces pieces, symbol_pieces;
+	struct hmap piece_nodes; /* symbol and node of a function -> node of its piece */
+	size_t piece_nodes_left;
+	bool entries_moved; /* of some functions: not where DWARF says */
+	size_t looked_at; /* in symbol_pieces, + 1: what `looks_cut` is about */
+	bool looks_cut;
 	uint64_t end; /* of what the rows cover so far */
 	struct table_input input;
 };
 
 /**
  * Merges. Where DWARF has a function, it stands; where units overlap, the one that begins first goes on to its end, then the one
- * that comes first in the file. Lines without a function, and what DWARF does not cover, get the ELF symbol's name.
+ * that comes first in the file. Lines without a function, and what DWARF does not cover, get the ELF symbol's name. So does a piece
+ * that was moved out of a function ("f.cold").
  * @param units  rows are renumbered in place, and freed
  * @param dwarf_count  how many of them are DWARF's; those behind them are .gopclntab's, and stand where DWARF has no function
  * @return NULL and @p merge->input to be completed with machine and build ID; ERR_LIMIT; ERR_NOMEM. One thread.

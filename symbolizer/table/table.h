@@ -37,7 +37,7 @@ struct table_frame {
 	uint32_t function_id; /* dense number of the function in this table: for deduplication */
 	uint32_t file_id;     /* dense number of the file in this table, 0: unknown */
 	bool inlined;	      /* false on the last frame of a chain */
-	/* outermost frame only: address minus the function's entry; 0 for a cold part that lies below the entry */
+	/* outermost frame only: address minus the entry, which of a cold part is its own; 0 below the entry */
 	uint64_t offset;
 	uint32_t aliases;     /* outermost frame only: handle for table_aliases, 0: none */
 };

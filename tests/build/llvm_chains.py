@@ -122,10 +122,6 @@ def symbolize(oracle, addresses):
                                      stdin=stdin, capture_output=True, text=True, check=True).stdout)
 
 
-def clone_root(name):
-    return re.sub(r"(\.(constprop|isra|part|lto_priv|cold)(\.\d+)?)+$", "", name)
-
-
 def judge(symbols, address, mine, llvm, llvm_dwarf):
     """None, or what differs: "file" and "beyond" are llvm's (see above), "wrong" is ours."""
     (function, place), (llvm_function, llvm_place) = mine[-1], llvm[-1]
@@ -142,9 +138,7 @@ def judge(symbols, address, mine, llvm, llvm_dwarf):
         if llvm_function == "??":
             return kind
         return "beyond" if not symbols.is_sized_at(address) else "wrong"
-    # The cold part of a clone has the clone's name, which is a symbol of the hot part's.
-    of_clone = function in symbols.names and clone_root(function) in {clone_root(name) for name in names | {llvm_function}}
-    return kind if of_clone or function in names | {llvm_function, llvm_dwarf[-1][0]} else "wrong"
+    return kind if function in names | {llvm_function, llvm_dwarf[-1][0]} else "wrong"
 
 
 def without_symbols(path, to):

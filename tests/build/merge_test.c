@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "symbolizer/build/merge.h"
+#include "symbolizer/table/table.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -159,4 +160,156 @@ Test(merge_run, names_each_alias_once)
 	cr_expect_str_eq(m.input.text + m.input.aliases[0], "b");
 	merge_deinit(&m);
 	unit_result_deinit(&unit, &account);
+}
+
+/* ---- Pieces of functions ---- */
+
+static struct symbol symbol_of(const char *name, uint64_t low, uint64_t high)
+{
+	return (struct symbol){.vaddr = low, .high = high, .name = name, .name_len = (uint32_t)strlen(name), .sized = true};
+}
+
+static struct unit_result unit_in_pieces(size_t count)
+{
+	struct unit_result unit = UNIT("f", {0x1000, 0x1010, false}, {0x2000, 0x2000 + count, false});
+
+	unit.rows.items[1].node = 0; /* the function goes on in the second chunk */
+	return unit;
+}
+
+static const struct table_input_node *node_at(const struct merge *m, uint64_t vaddr)
+{
+	size_t i = 0;
+
+	while (i + 1 < m->input.row_count && m->input.rows[i + 1].vaddr <= vaddr)
+		i++;
+	return &m->input.nodes[m->input.rows[i].node];
+}
+
+static const char *alias_of(const struct merge *m, const struct table_input_node *node)
+{
+	return node->alias_count == 1 ? m->input.text + m->input.aliases[node->alias_first] : "";
+}
+
+Test(merge_run, gives_a_piece_of_a_function_its_symbol_and_entry)
+{
+	struct symbol items[] = {symbol_of("f0", 0x1000, 0x1010), symbol_of("other", 0x1000, 0x1010), symbol_of("f0.cold", 0x2004, 0x200c)};
+	struct symbol_range ranges[] = {{0x1000, 0x1010, 0}, {0x2004, 0x200c, 2}};
+	struct symbols symbols = {.items = items, .count = 3, .ranges = ranges, .range_count = 2};
+	struct merge m = {.account = &account, .symbols = {{.symbols = &symbols, .source = 4}}};
+	struct unit_result unit = unit_in_pieces(0x10);
+
+	unit.functions.items[0].start_line = 7;
+	cr_assert_null(merge_run(&m, &unit, 1, 1));
+	cr_expect_str_eq(show(&m), "f0:1 1000-1010, f0:2 2000-2004, f0.cold:2 2004-200c, f0:2 200c-2010");
+	const struct table_input_node *function = node_at(&m, 0x2000), *piece = node_at(&m, 0x2004);
+	cr_expect_eq(function->entry_vaddr, 0x1000);
+	cr_expect_eq(piece->entry_vaddr, 0x2004);
+	cr_expect_str_eq(alias_of(&m, function), "other");
+	cr_expect_str_eq(alias_of(&m, piece), "other");
+	cr_expect_eq(m.input.functions[piece->function].start_line, 7);
+	cr_expect_eq(m.input.sources, TABLE_FROM_DWARF | TABLE_FROM_SYMTAB);
+	merge_deinit(&m);
+	unit_result_deinit(&unit, &account);
+	cr_expect_eq(account.held, 0);
+}
+
+Test(merge_run, keeps_the_inlined_calls_of_a_piece_once)
+{
+	struct symbol items[] = {symbol_of("f0.cold.1", 0x2000, 0x2010)};
+	struct symbol_range ranges[] = {{0x2000, 0x2010, 0}};
+	struct symbols symbols = {.items = items, .count = 1, .ranges = ranges, .range_count = 1};
+	struct merge m = {.account = &account, .symbols = {{.symbols = &symbols, .source = 4}}};
+	struct unit_result unit = unit_in_pieces(0x10);
+
+	/* Function 1 is inlined into 0; three rows of it, the one in the middle of 0 itself. */
+	unit.nodes.items[1] = (struct walk_node){.parent = 0, .function = 1, .call_line = 5};
+	cr_assert_null(ARRAY_ROOM(&account, &unit.rows, 2));
+	for (uint32_t i = 0; i < 3; i++)
+		unit.rows.items[1 + i] = (struct unit_row){.vaddr = 0x2000 + 4 * i, .node = i == 1 ? 0 : 1, .file = UNIT_NONE, .line = 2};
+	unit.rows.count = 4;
+	unit.chunks.items[1].count = 3;
+	cr_assert_null(merge_run(&m, &unit, 1, 1));
+	const struct table_input_node *call = node_at(&m, 0x2000), *function = node_at(&m, 0x2004);
+	cr_assert_neq(call->parent, TABLE_NONE);
+	cr_expect_eq(call->call_line, 5);
+	cr_expect_str_eq(m.input.text + m.input.functions[call->function].name, "f1");
+	cr_expect_eq(&m.input.nodes[call->parent], function);
+	cr_expect_str_eq(m.input.text + m.input.functions[function->function].name, "f0.cold.1");
+	cr_expect_eq(node_at(&m, 0x2008), call);
+	cr_expect_eq(m.input.node_count, 4);
+	merge_deinit(&m);
+	unit_result_deinit(&unit, &account);
+}
+
+/* clang's basic block sections: the ranges begin with a piece, and the entry comes last. */
+Test(merge_run, finds_the_entry_of_a_function_whose_ranges_begin_with_a_piece)
+{
+	struct symbol items[] = {symbol_of("f0.__part.1", 0x1000, 0x1010), symbol_of("f0", 0x2000, 0x2010), symbol_of("alias", 0x2000, 0x2010)};
+	struct symbol_range ranges[] = {{0x1000, 0x1010, 0}, {0x2000, 0x2010, 1}};
+	struct symbols symbols = {.items = items, .count = 3, .ranges = ranges, .range_count = 2};
+	struct merge m = {.account = &account, .symbols = {{.symbols = &symbols, .source = 4}}};
+	struct unit_result unit = unit_in_pieces(0x10);
+
+	cr_assert_null(merge_run(&m, &unit, 1, 1));
+	cr_expect_str_eq(show(&m), "f0.__part.1:1 1000-1010, f0:2 2000-2010");
+	cr_expect_eq(node_at(&m, 0x1000)->entry_vaddr, 0x1000);
+	cr_expect_eq(node_at(&m, 0x1000)->alias_count, 0);
+	cr_expect_eq(node_at(&m, 0x2000)->entry_vaddr, 0x2000);
+	cr_expect_str_eq(alias_of(&m, node_at(&m, 0x2000)), "alias");
+	merge_deinit(&m);
+	unit_result_deinit(&unit, &account);
+}
+
+/* Names that another function's pieces have, and clones' names, are not this one's. */
+Test(merge_run, takes_no_other_functions_piece)
+{
+	struct symbol items[] = {symbol_of("f00.cold", 0x2000, 0x2004), symbol_of("f0.part.0", 0x2004, 0x2008), symbol_of("f0cold", 0x2008, 0x200c)};
+	struct symbol_range ranges[] = {{0x2000, 0x2004, 0}, {0x2004, 0x2008, 1}, {0x2008, 0x200c, 2}};
+	struct symbols symbols = {.items = items, .count = 3, .ranges = ranges, .range_count = 3};
+	struct unit_result unit = unit_in_pieces(0x10);
+
+	expect_merged(&unit, 1, &symbols, "f0:1 1000-1010, f0:2 2000-2010");
+}
+
+Test(merge_run, looks_at_so_many_names_of_a_piece_only)
+{
+	enum { NAMES = MERGE_PIECE_NAMES_MAX + 1 };
+	static struct symbol items[NAMES];
+	static char names[NAMES][16];
+	struct symbol_range ranges[] = {{0x2000, 0x2010, 0}};
+	struct symbols symbols = {.items = items, .count = NAMES, .ranges = ranges, .range_count = 1};
+
+	for (size_t with = 0; with < 2; with++) {
+		struct unit_result unit = unit_in_pieces(0x10);
+		for (size_t i = 0; i < NAMES; i++) {
+			snprintf(names[i], sizeof(names[i]), i == NAMES - 1 - with ? "f0.cold" : "n%zu.cold", i);
+			items[i] = symbol_of(names[i], 0x2000, 0x2010);
+		}
+		expect_merged(&unit, 1, &symbols, with ? "f0:1 1000-1010, f0.cold:2 2000-2010" : "f0:1 1000-1010, f0:2 2000-2010");
+	}
+}
+
+Test(merge_run, leaves_the_function_its_symbol_after_so_many_pieces)
+{
+	enum { NODES = 2, PIECES = MERGE_PIECE_NODES_MAX + NODES + 10 };
+	static struct symbol items[PIECES];
+	static struct symbol_range ranges[PIECES];
+	static char names[PIECES][16];
+	struct symbols symbols = {.items = items, .count = PIECES, .ranges = ranges, .range_count = PIECES};
+	struct merge m = {.account = &account, .symbols = {{.symbols = &symbols, .source = 4}}};
+	struct unit_result unit = unit_in_pieces(PIECES);
+
+	for (uint32_t i = 0; i < PIECES; i++) {
+		snprintf(names[i], sizeof(names[i]), "f0.cold.%u", i);
+		items[i] = symbol_of(names[i], 0x2000 + i, 0x2001 + i);
+		ranges[i] = (struct symbol_range){0x2000 + i, 0x2001 + i, i};
+	}
+	cr_assert_null(merge_run(&m, &unit, 1, 1));
+	cr_expect_eq(m.input.node_count, NODES + MERGE_PIECE_NODES_MAX + NODES);
+	cr_expect_eq(node_at(&m, 0x2000 + MERGE_PIECE_NODES_MAX + NODES - 1)->entry_vaddr, 0x2000 + MERGE_PIECE_NODES_MAX + NODES - 1);
+	cr_expect_eq(node_at(&m, 0x2000 + PIECES - 1)->entry_vaddr, 0x1000);
+	merge_deinit(&m);
+	unit_result_deinit(&unit, &account);
+	cr_expect_eq(account.held, 0);
 }

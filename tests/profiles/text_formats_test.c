@@ -67,6 +67,23 @@ Test(profile_write_folded, writes_each_path_with_samples_of_its_own, .init = set
 		"main;libx.so+0x1234 2\n");
 }
 
+/* A cold part has a symbol of its own, and a namesake in another file none of this. */
+Test(profile_write_folded, counts_clones_and_cold_parts_as_the_function, .init = setup, .fini = teardown)
+{
+	static const char *const symbols[] = {"f", "f.cold", "f.constprop.0", "f"};
+	uint32_t where[4];
+
+	for (uint32_t i = 0; i < 4; i++) {
+		struct profile_function function = {.name = text(&profile, "f"), .symbol = text(&profile, symbols[i]),
+			.file = text(&profile, i < 3 ? "/src/f.c" : "/src/other.c"), .start_line = 3};
+		struct profile_frame f = {.line = 4};
+		must(profile_add_function(&profile, &function, &f.function));
+		where[i] = location(&profile, 0x5000 + i, &f, 1);
+		sample(&profile, 100, 1, &where[i]);
+	}
+	cr_assert_eq(strncmp(text_of(profile_write_folded(&profile, &out)), "f 300\nf 100\nmain", 16), 0, "%s", (const char *)out.data);
+}
+
 Test(profile_write_folded, keeps_separators_out_of_names, .init = setup, .fini = teardown)
 {
 	struct profile_frame odd = frame(&profile, "a;b\nc", "", 0);
