@@ -320,15 +320,29 @@ static void log_counters(const struct agent *agent)
 		reporter.rejected_profiles);
 }
 
-enum { LOSSES_MAX = 16 };
+enum { LOSSES_MAX = 16 + SAMPLE_COUNTERS };
 
 static void add_loss(struct agent_loss *losses, size_t *count, const char *reason, uint64_t samples)
 {
 	if (samples > 0)
-		losses[(*count)++] = (struct agent_loss){{(const uint8_t *)reason, strlen(reason)}, samples};
+		losses[(*count)++] = (struct agent_loss){{(const uint8_t *)reason, strlen(reason)}, samples, false};
 }
 
-/* Samples that are lost. Stacks that are not whole are in the log (log_counters). */
+/** Samples whose stack is not whole: by how their unwinding ended, or by the part that is not there. */
+static void gather_cuts(const uint64_t counters[SAMPLE_COUNTERS], struct agent_loss *losses, size_t *count)
+{
+	for (unsigned i = 0; i < SAMPLE_COUNTERS; i++) {
+		bool is_cut = i < UNWIND_ENDS ? i != UNWIND_END_COMPLETE
+					      : i == SAMPLE_COUNT_COMPAT || i == SAMPLE_COUNT_NO_USER_REGS || i == SAMPLE_COUNT_NO_KERNEL_STACK;
+		size_t before = *count;
+		if (is_cut)
+			add_loss(losses, count, sampler_counter_name(i), counters[i]);
+		if (*count > before)
+			losses[before].is_cut = true;
+	}
+}
+
+/* Samples that are lost, then those that are cut. */
 static size_t gather_losses(const struct agent *agent, const struct reporter_counters *reporter, const uint64_t counters[SAMPLE_COUNTERS],
 	struct agent_loss losses[LOSSES_MAX])
 {
@@ -344,6 +358,7 @@ static size_t gather_losses(const struct agent *agent, const struct reporter_cou
 	add_loss(losses, &count, "refused", reporter->refused);
 	add_loss(losses, &count, "clock_ahead", reporter->rejected_future);
 	add_loss(losses, &count, "too_old", reporter->rejected_old);
+	gather_cuts(counters, losses, &count);
 	return count;
 }
 

@@ -201,15 +201,15 @@ void api_agents_left(struct api_agents *agents, struct api_agent *agent)
 	(void)pthread_mutex_unlock(&agents->lock);
 }
 
-static void keep_losses(struct api_agent *agent, const struct agent_status *status)
+static void keep_losses(struct api_agent_losses *losses, struct wire_span status, bool next(struct reader *r, struct agent_loss *ret))
 {
-	struct reader r = wire_reader(status->losses, NULL);
+	struct reader r = wire_reader(status, NULL);
 	struct agent_loss loss;
 
-	agent->loss_count = 0;
-	while (agent_loss_next(&r, &loss)) {
-		struct api_agent_loss *kept = &agent->losses[agent->loss_count];
-		if (agent->loss_count == API_AGENT_LOSSES_MAX) {
+	losses->count = 0;
+	while (next(&r, &loss)) {
+		struct api_agent_loss *kept = &losses->items[losses->count];
+		if (losses->count == API_AGENT_LOSSES_MAX) {
 			kept--;
 			(void)snprintf(kept->reason, sizeof(kept->reason), "other");
 			kept->count += loss.count;
@@ -218,7 +218,7 @@ static void keep_losses(struct api_agent *agent, const struct agent_status *stat
 		(void)snprintf(kept->reason, sizeof(kept->reason), "%.*s", (int)(loss.reason.len < 32 ? loss.reason.len : 31),
 			loss.reason.len ? (const char *)loss.reason.bytes : "");
 		kept->count = loss.count;
-		agent->loss_count++;
+		losses->count++;
 	}
 }
 
@@ -230,7 +230,8 @@ void api_agents_status(struct api_agents *agents, struct api_agent *agent, const
 	agent->status = *status;
 	agent->status.losses = (struct wire_span){0};
 	agent->has_status = true;
-	keep_losses(agent, status);
+	keep_losses(&agent->lost, status->losses, agent_loss_next);
+	keep_losses(&agent->cut, status->losses, agent_cut_next);
 	heard(agents, agent, false);
 	(void)pthread_mutex_unlock(&agents->lock);
 }

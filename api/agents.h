@@ -13,7 +13,7 @@
 enum {
 	API_AGENTS_MAX = 4096, /* past it the one that was away longest is forgotten; when none is away, new ones are not listed */
 	API_AGENT_TEXT_SIZE = 128, /* longer ones are cut */
-	API_AGENT_LOSSES_MAX = 16, /* reasons; more are added up as "other" */
+	API_AGENT_LOSSES_MAX = 24, /* reasons of losses, and as many of cuts; more are added up as "other" */
 };
 
 struct api_agents;

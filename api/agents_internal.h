@@ -11,6 +11,11 @@ struct api_agent_loss {
 	uint64_t count;
 };
 
+struct api_agent_losses {
+	struct api_agent_loss items[API_AGENT_LOSSES_MAX];
+	uint32_t count;
+};
+
 struct api_agent {
 	uint8_t instance[AGENT_INSTANCE_BYTES];
 	bool otlp;
@@ -21,8 +26,7 @@ struct api_agent {
 	uint64_t connects, first_seen_ms, last_seen_ms, samples;
 	bool has_status;
 	struct agent_status status; /* without its losses */
-	struct api_agent_loss losses[API_AGENT_LOSSES_MAX];
-	uint32_t loss_count;
+	struct api_agent_losses lost, cut;
 	uint64_t saved_ms; /* when its record was handed in last */
 	bool changed;	   /* since then */
 };

@@ -3,6 +3,21 @@
 #include "api/agents_internal.h"
 #include "base/hex.h"
 
+static void write_losses(struct json *json, const char *key, const struct api_agent_losses *losses)
+{
+	json_key(json, key);
+	json_array_begin(json);
+	for (uint32_t i = 0; i < losses->count; i++) {
+		json_object_begin(json);
+		json_key(json, "reason");
+		json_text(json, losses->items[i].reason);
+		json_key(json, "samples");
+		json_text_u64(json, losses->items[i].count);
+		json_object_end(json);
+	}
+	json_array_end(json);
+}
+
 static void write_status(struct json *json, const struct api_agent *agent)
 {
 	const struct agent_status *status = &agent->status;
@@ -25,17 +40,8 @@ static void write_status(struct json *json, const struct api_agent *agent)
 	json_text_u64(json, status->spooled_bytes);
 	json_key(json, "status_unix_ms");
 	json_text_u64(json, status->time_unix_nano / 1000000);
-	json_key(json, "lost");
-	json_array_begin(json);
-	for (uint32_t i = 0; i < agent->loss_count; i++) {
-		json_object_begin(json);
-		json_key(json, "reason");
-		json_text(json, agent->losses[i].reason);
-		json_key(json, "samples");
-		json_text_u64(json, agent->losses[i].count);
-		json_object_end(json);
-	}
-	json_array_end(json);
+	write_losses(json, "lost", &agent->lost);
+	write_losses(json, "cut", &agent->cut);
 }
 
 void api_agent_write(struct json *json, const struct api_agent *agent)

@@ -5,7 +5,7 @@
  *
  *      1..8   texts: agent, version, host, host_id, kernel, machine, os, peer
  *      9..13  cpus, connects, first_seen_ms, last_seen_ms, samples
- *     14      status { 1..9 in the order of struct agent_status, 10 loss { 1 reason, 2 count } }
+ *     14      status { 1..9 in the order of struct agent_status, 10 loss, 11 cut { 1 reason, 2 count } }
  *
  * Protocol and instance are in the key.
  */
@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXTS = 8, FIRST_NUMBER = 9, NUMBERS = 5, STATUS = 14, STATUS_NUMBERS = 9, LOSS = 10, LOSS_REASON = 1, LOSS_COUNT = 2 };
+enum { TEXTS = 8, FIRST_NUMBER = 9, NUMBERS = 5, STATUS = 14, STATUS_NUMBERS = 9, LOSS = 10, CUT = 11, LOSS_REASON = 1, LOSS_COUNT = 2 };
 
 static void texts_of(struct api_agent *agent, char *ret[TEXTS])
 {
@@ -39,20 +39,29 @@ static struct err *put_number(struct buf *out, uint32_t field, uint64_t value)
 	return NULL;
 }
 
+static struct err *encode_losses(const struct api_agent_losses *losses, uint32_t field, struct buf *status)
+{
+	CLEANUP(buf_deinit) struct buf loss = {0};
+
+	for (uint32_t i = 0; i < losses->count; i++) {
+		loss.len = 0;
+		TRY(wire_append_bytes(&loss, LOSS_REASON, losses->items[i].reason, strlen(losses->items[i].reason)));
+		TRY(put_number(&loss, LOSS_COUNT, losses->items[i].count));
+		TRY(wire_append_bytes(status, field, loss.data, loss.len));
+	}
+	return NULL;
+}
+
 static struct err *encode_status(struct api_agent *agent, struct buf *ret)
 {
-	CLEANUP(buf_deinit) struct buf status = {0}, loss = {0};
+	CLEANUP(buf_deinit) struct buf status = {0};
 	uint64_t *numbers[STATUS_NUMBERS];
 
 	status_numbers(&agent->status, numbers);
 	for (uint32_t i = 0; i < STATUS_NUMBERS; i++)
 		TRY(put_number(&status, 1 + i, *numbers[i]));
-	for (uint32_t i = 0; i < agent->loss_count; i++) {
-		loss.len = 0;
-		TRY(wire_append_bytes(&loss, LOSS_REASON, agent->losses[i].reason, strlen(agent->losses[i].reason)));
-		TRY(put_number(&loss, LOSS_COUNT, agent->losses[i].count));
-		TRY(wire_append_bytes(&status, LOSS, loss.data, loss.len));
-	}
+	TRY(encode_losses(&agent->lost, LOSS, &status));
+	TRY(encode_losses(&agent->cut, CUT, &status));
 	return wire_append_bytes(ret, STATUS, status.data, status.len);
 }
 
@@ -80,14 +89,14 @@ void api_agent_copy_text(char ret[API_AGENT_TEXT_SIZE], const void *bytes, size_
 	ret[len] = 0;
 }
 
-static bool decode_loss(struct wire_span message, struct api_agent *agent)
+static bool decode_loss(struct wire_span message, struct api_agent_losses *losses)
 {
 	struct reader r = wire_reader(message, NULL);
 	struct wire_field field;
 
-	if (agent->loss_count == API_AGENT_LOSSES_MAX)
+	if (losses->count == API_AGENT_LOSSES_MAX)
 		return true;
-	struct api_agent_loss *loss = &agent->losses[agent->loss_count++];
+	struct api_agent_loss *loss = &losses->items[losses->count++];
 	while (wire_next(&r, &field)) {
 		if (field.number == LOSS_REASON)
 			(void)snprintf(loss->reason, sizeof(loss->reason), "%.*s", (int)(field.bytes.len < 32 ? field.bytes.len : 31),
@@ -109,7 +118,7 @@ static bool decode_status(struct wire_span message, struct api_agent *agent)
 	while (wire_next(&r, &field)) {
 		if (field.number <= STATUS_NUMBERS)
 			*numbers[field.number - 1] = field.value;
-		else if (field.number == LOSS && !decode_loss(field.bytes, agent))
+		else if ((field.number == LOSS || field.number == CUT) && !decode_loss(field.bytes, field.number == CUT ? &agent->cut : &agent->lost))
 			return false;
 	}
 	return !r.failed;

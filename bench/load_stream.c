@@ -190,7 +190,7 @@ static struct err *send_status(struct sending *sending)
 		.cpu_user_ns = (uint64_t)cpu.tv_sec * 1000000000 + (uint64_t)cpu.tv_nsec,
 		.memory_bytes = 10 << 20,
 		.samples = sending->queue->made};
-	const struct agent_loss loss = {span("none_really"), 0};
+	const struct agent_loss loss = {span("none_really"), 0, false};
 
 	return agent_sender_status(sending->sender, &status, &loss, 1);
 }

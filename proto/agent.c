@@ -243,6 +243,7 @@ static const struct member status_members[] = {
 	MEMBER(8, U64, agent_status, queued_bytes),
 	MEMBER(9, U64, agent_status, spooled_bytes),
 };
+enum { STATUS_LOSS = 10, STATUS_CUT = 11 };
 static const struct member loss_members[] = {
 	MEMBER(1, SPAN, agent_loss, reason),
 	MEMBER(2, U64, agent_loss, count),
@@ -257,14 +258,20 @@ struct err *agent_status_read(struct wire_span message, struct agent_status *ret
 bool agent_loss_next(struct reader *r, struct agent_loss *ret)
 {
 	*ret = (struct agent_loss){0};
-	return next_message(r, 10, loss_members, ARRAY_SIZE(loss_members), ret);
+	return next_message(r, STATUS_LOSS, loss_members, ARRAY_SIZE(loss_members), ret);
+}
+
+bool agent_cut_next(struct reader *r, struct agent_loss *ret)
+{
+	*ret = (struct agent_loss){.is_cut = true};
+	return next_message(r, STATUS_CUT, loss_members, ARRAY_SIZE(loss_members), ret);
 }
 
 struct err *agent_status_write(struct buf *out, const struct agent_status *status, const struct agent_loss *losses, size_t count)
 {
 	TRY(write_members(out, status_members, ARRAY_SIZE(status_members), status));
 	for (size_t i = 0; i < count; i++)
-		TRY(write_field(out, 10, loss_members, ARRAY_SIZE(loss_members), &losses[i]));
+		TRY(write_field(out, losses[i].is_cut ? STATUS_CUT : STATUS_LOSS, loss_members, ARRAY_SIZE(loss_members), &losses[i]));
 	return NULL;
 }
 

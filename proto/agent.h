@@ -55,15 +55,18 @@ bool agent_label_next(struct reader *r, struct agent_label *ret);
 
 struct agent_status {
 	uint64_t time_unix_nano, cpu_user_ns, cpu_system_ns, bpf_ns, memory_bytes, bpf_map_bytes, samples, queued_bytes, spooled_bytes;
-	struct wire_span losses; /* the message: agent_loss_next */
+	struct wire_span losses; /* the message: agent_loss_next, agent_cut_next */
 };
 struct err *agent_status_read(struct wire_span message, struct agent_status *ret) MUST_USE;
 
 struct agent_loss {
 	struct wire_span reason;
 	uint64_t count;
+	bool is_cut; /* the samples are there, but their stacks are not whole */
 };
+/** The next loss, or cut, of a Status; @p r from wire_reader(status.losses). False at the end, and when malformed (r->failed). */
 bool agent_loss_next(struct reader *r, struct agent_loss *ret);
+bool agent_cut_next(struct reader *r, struct agent_loss *ret);
 
 struct agent_executable {
 	uint32_t number;

@@ -22,6 +22,9 @@ from otlp_live import BIN, free_port, start_daemon, stop
 
 AGENT = os.path.join(BIN, "cairn-agent")
 LOAD = os.path.join(BIN, "load")
+# Counters of stacks that are not whole (docs/agent.md).
+CUTS = ("no_process", "no_mapping", "no_table", "no_stack", "no_info", "no_register", "read", "progress", "frames", "frame_pointer", "compat",
+        "no_user_regs", "no_kernel_stack")
 
 
 class Agent:
@@ -103,6 +106,12 @@ def check_window(folder, http, grpc, stripped):
         listed = json.loads(get(http, "/v1/agents"))["agents"][0]
         ok &= live.check(listed["version"].startswith("cairn-agent") and int(listed["samples"]) == records and int(listed["memory_bytes"]) > 1 << 20
                          and int(listed["bpf_map_bytes"]) > 1 << 16 and int(listed["cpu_user_ns"]) > 0, f"GET /v1/agents: {listed}")
+        cut = {name: events["counters"][name] for name in CUTS if name in events["counters"]}
+
+        def shown():
+            return {loss["reason"]: loss["samples"] for loss in json.loads(get(http, "/v1/agents"))["agents"][0]["cut"]}
+
+        ok &= live.check(wait_for(lambda: shown() == cut), f"GET /v1/agents: stacks that are cut by reason, as the agent counts them: {shown()}, {cut}")
         return ok
     finally:
         stop(program)

@@ -24,8 +24,8 @@ static struct api_agent known(void)
 		.has_status = true,
 		.status = {.time_unix_nano = 1, .cpu_user_ns = 2, .cpu_system_ns = 3, .bpf_ns = 4, .memory_bytes = 5, .bpf_map_bytes = 6,
 			.samples = 7, .queued_bytes = 8, .spooled_bytes = 9},
-		.losses = {{"queue_full", 5}, {"", 6}},
-		.loss_count = 2};
+		.lost = {{{"queue_full", 5}, {"", 6}}, 2},
+		.cut = {{{"no_table", 7}}, 1}};
 }
 
 Test(api_agent_decode, gives_back_what_was_encoded)
@@ -41,8 +41,12 @@ Test(api_agent_decode, gives_back_what_was_encoded)
 	cr_assert_str_eq(back.peer, "[::1]:7");
 	cr_assert_eq(back.samples, 1ull << 60);
 	cr_assert_eq(back.status.spooled_bytes, 9);
-	cr_assert_str_eq(back.losses[0].reason, "queue_full");
-	cr_assert_eq(back.losses[1].count, 6);
+	cr_assert_str_eq(back.lost.items[0].reason, "queue_full");
+	cr_assert_eq(back.lost.items[1].count, 6);
+	cr_assert_eq(back.lost.count, 2);
+	cr_assert_eq(back.cut.count, 1);
+	cr_assert_str_eq(back.cut.items[0].reason, "no_table");
+	cr_assert_eq(back.cut.items[0].count, 7);
 	/* and the rest: a record of it says the same */
 	cr_assert_null(api_agent_encode(&back, &again));
 	cr_assert_eq(again.len, record.len);
@@ -75,7 +79,7 @@ Test(api_agent_decode, takes_a_record_that_is_cut_or_damaged_for_no_agent_or_ano
 		struct api_agent back = {0};
 		record.data[i] ^= 0xff;
 		err_free(api_agent_decode(record.data, record.len, &back));
-		cr_assert_leq(back.loss_count, API_AGENT_LOSSES_MAX);
+		cr_assert_leq(back.lost.count, API_AGENT_LOSSES_MAX);
 		record.data[i] ^= 0xff;
 	}
 }

@@ -48,22 +48,26 @@ class AgentStream(unittest.TestCase):
     def test_agents_say_who_they_are(self):
         stream = self.stream().send(hello(), pb.AgentEnvelope(status=pb.Status(
             time_unix_nano=time.time_ns(), cpu_user_ns=1500000000, memory_bytes=20000000, samples=77,
-            losses=[pb.Loss(reason="queue_full", count=5)])))
+            losses=[pb.Loss(reason="queue_full", count=5)], cut=[pb.Loss(reason="no_table", count=7)])))
         stream.take("welcome")
         wait_for(lambda: self.daemon.get("/v1/agents").json["agents"][:1] and "lost" in self.daemon.get("/v1/agents").json["agents"][0])
         agent = self.daemon.get("/v1/agents").json["agents"][0]
         self.assertEqual((agent["host"], agent["version"], agent["kernel"], agent["cpus"], agent["streams"]), ("h1", "test 1", "6.1", 2, 1))
         self.assertEqual((agent["memory_bytes"], agent["cpu_user_ns"], agent["samples_taken"]), ("20000000", "1500000000", "77"))
         self.assertEqual(agent["lost"], [{"reason": "queue_full", "samples": "5"}])
+        self.assertEqual(agent["cut"], [{"reason": "no_table", "samples": "7"}])
         out = subprocess.run([CAIRN, "agents", "--url", "http://127.0.0.1:%d" % self.daemon.port], capture_output=True, text=True)
         self.assertEqual(out.returncode, 0, out.stderr)
-        self.assertRegex(out.stdout.splitlines()[1], r"^h1 +stream +test 1 +6\.1 +1 +0 +5 +1\.5s +20\.0 MB ")
+        self.assertRegex(out.stdout.splitlines()[1], r"^h1 +stream +test 1 +6\.1 +1 +0 +5 +9\.09% +1\.5s +20\.0 MB ")
+        out = subprocess.run([CAIRN, "agents", "--reasons", "--url", "http://127.0.0.1:%d" % self.daemon.port], capture_output=True, text=True)
+        self.assertEqual(out.stdout.splitlines()[2:4], ["  lost: queue_full 5", "  cut: no_table 7"])
         stream.close()
         wait_for(lambda: self.daemon.get("/v1/agents").json["agents"][0]["streams"] == 0)
 
     def test_agents_are_known_after_a_restart(self):
         stream = self.stream().send(hello(), definitions(), samples(1, 100), pb.AgentEnvelope(status=pb.Status(
-            time_unix_nano=time.time_ns(), memory_bytes=20000000, samples=100, losses=[pb.Loss(reason="queue_full", count=5)])))
+            time_unix_nano=time.time_ns(), memory_bytes=20000000, samples=100, losses=[pb.Loss(reason="queue_full", count=5)],
+            cut=[pb.Loss(reason="r%d" % i, count=1) for i in range(30)])))
         self.assertEqual(list(stream.take("acknowledgement").sequences), [1])
 
         def agent():
@@ -74,6 +78,7 @@ class AgentStream(unittest.TestCase):
         wait_for(lambda: agent()["streams"] == 0)
         before = agent()
         self.assertEqual((before["samples"], before["connects"]), ("100", 1))
+        self.assertEqual((len(before["cut"]), before["cut"][-1]), (24, {"reason": "other", "samples": "7"}))  # past the limit they are one
         self.assertEqual(self.daemon.stop(), 0)
         self.daemon.start()
         self.assertEqual(agent(), before)
@@ -86,7 +91,7 @@ class AgentStream(unittest.TestCase):
         agents = {a["instance"]: a for a in self.daemon.get("/v1/agents").json["agents"]}
         self.assertEqual({i: (a["connects"], a["streams"]) for i, a in agents.items()}, {INSTANCE.hex(): (2, 0), (b"o" * 16).hex(): (1, 0)})
         kept = agents[INSTANCE.hex()]
-        for member in ("host", "version", "kernel", "cpus", "samples", "first_seen_unix_ms", "memory_bytes", "lost"):
+        for member in ("host", "version", "kernel", "cpus", "samples", "first_seen_unix_ms", "memory_bytes", "lost", "cut"):
             self.assertEqual(kept[member], before[member], member)
 
     def test_unknown_numbers_are_asked_for_and_nothing_is_lost(self):
