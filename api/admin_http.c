@@ -193,6 +193,7 @@ static void write_sources(struct metrics_page *page, struct sources *sources)
 		{"cairn_fetch_retries_total", "counter", "Further tries.", s.fetch.retries},
 		{"cairn_fetch_failed_total", "counter", "Downloads that failed.", s.fetch.failed},
 		{"cairn_fetch_cancelled_total", "counter", "Downloads broken off, since nobody wanted them any more.", s.fetch.cancelled},
+		{"cairn_fetch_held_total", "counter", "Times that a download was held, since another of which one is enough was ahead.", s.fetch.held},
 		{"cairn_fetch_short_circuited_total", "counter", "Downloads not tried since their host had failed.", s.fetch.short_circuited},
 		{"cairn_fetch_bytes_total", "counter", "Bytes fetched.", s.fetch.bytes},
 	};

@@ -224,9 +224,11 @@ struct err *fetch_run(struct fetch *fetch, const struct fetch_request *request, 
 	}
 	if (flight) {
 		fetch->stats.joined++;
+		race_leave(flight); /* who comes now wants it for another reason */
 	} else {
 		flight = TAKE_PTR(fresh);
 		flight->next = fetch->flights;
+		flight->race = request->cancel;
 		fetch->flights = flight;
 		(void)curl_multi_wakeup(fetch->multi);
 	}
@@ -234,6 +236,8 @@ struct err *fetch_run(struct fetch *fetch, const struct fetch_request *request, 
 	while (flight->state != DONE && !(request->cancel && request->cancel->is_set))
 		(void)pthread_cond_wait(&fetch->changed, &fetch->lock);
 	struct err *e = NULL;
+	if (flight->race && flight->race == request->cancel) /* which does not outlive this call */
+		race_leave(flight);
 	if (flight->state == DONE) {
 		fetch->stats.bytes += flight->users == 1 ? flight->result.wire_bytes : 0;
 		e = leave(flight, ret);

@@ -7,6 +7,7 @@
  *   limits                 size, time, stall, rate, bytes an hour, redirects, transfers at once, connections a host
  *   retries                FETCH_ATTEMPTS_MAX with jitter; Retry-After is obeyed; resumed by Range where the server can
  *   cancelled              by who asked, when somebody else was first; the transfer ends unless others wait for it
+ *   held                   when another of which one is enough is ahead and fast: bytes that nobody will want do not come
  *   circuit breaker        a host that failed so often in a row is left alone for a while
  *   redirects              never to a private or loopback address unless the configured address itself is one; never to http from https
  *   conditional            If-None-Match, If-Modified-Since
@@ -29,6 +30,8 @@ enum {
 	FETCH_HEADERS_MAX = 64 * 1024, /* bytes of one head */
 	FETCH_VALIDATOR_SIZE = 160,    /* an ETag or a date; longer ones are not kept */
 	FETCH_REASON_SIZE = 384,
+	FETCH_AHEAD_BYTES = 1 << 20, /* of which one is enough: what each may fetch beside the one that leads .. */
+	FETCH_LEAD_BYTES_S = 1 << 20, /* .. while that brings so many a second */
 	FETCH_HOSTS_MAX = 256, /* remembered by the breaker; past it the one used longest ago is forgotten */
 };
 
@@ -58,9 +61,14 @@ enum fetch_answer {
 /** "ok", "not_modified", "not_found", "refused", "failed", "cancelled". */
 const char *fetch_answer_name(enum fetch_answer answer);
 
-/* For requests of which one is enough; zeroed: not cancelled. */
+struct flight;
+/* For requests of which one is enough; zeroed: not cancelled. The fetcher's, under its lock. */
 struct fetch_cancel {
-	bool is_set; /* the fetcher's lock */
+	bool is_set;
+	const struct flight *lead; /* the one that is ahead; NULL: none is */
+	uint64_t window_ms, window_bytes; /* what it brought since */
+	bool is_slow;
+	uint64_t claim_until_ms; /* one has come, and is being looked at */
 };
 
 struct fetch_request {
@@ -110,7 +118,7 @@ bool fetch_cancel(struct fetch *fetch, struct fetch_cancel *cancel);
 void fetch_result_deinit(struct fetch_result *result);
 
 struct fetch_stats {
-	uint64_t requests, joined, transfers, retries, ok, not_modified, not_found, refused, failed, cancelled, short_circuited, bytes;
+	uint64_t requests, joined, transfers, retries, ok, not_modified, not_found, refused, failed, cancelled, held, short_circuited, bytes;
 };
 void fetch_stats(struct fetch *fetch, struct fetch_stats *ret);
 

@@ -121,6 +121,7 @@ static void land(struct flight *flight)
 		curl_easy_cleanup(flight->curl);
 		flight->fetch->flying--;
 	}
+	flight->held = false;
 	curl_slist_free_all(flight->headers);
 	flight->curl = NULL;
 	flight->headers = NULL;
@@ -368,6 +369,19 @@ static bool is_stopping(struct fetch *fetch)
 	return stopping;
 }
 
+/* Those that were held behind another one and need not be any more. */
+static void let_go(struct fetch *fetch)
+{
+	for (unsigned n = 0; n < fetch->options.parallel; n++) {
+		(void)pthread_mutex_lock(&fetch->lock);
+		struct flight *flight = race_next_to_go(fetch, fetch_now_ms());
+		(void)pthread_mutex_unlock(&fetch->lock);
+		if (!flight)
+			return;
+		(void)curl_easy_pause(flight->curl, CURLPAUSE_CONT);
+	}
+}
+
 void *fetch_main(void *argument)
 {
 	struct fetch *fetch = argument;
@@ -384,6 +398,7 @@ void *fetch_main(void *argument)
 			else
 				take_off(flight);
 		}
+		let_go(fetch);
 		(void)curl_multi_perform(fetch->multi, &running);
 		CURLMsg *message;
 		bool any = false;

@@ -155,11 +155,28 @@ static bool write_body(struct flight *flight, const char *bytes, size_t len)
 	return true;
 }
 
+/* Whether the rest is to wait behind another flight; else it has moved by so many bytes. */
+static bool hold(struct flight *flight, size_t len)
+{
+	struct fetch *fetch = flight->fetch;
+	uint64_t now = fetch_now_ms();
+
+	(void)pthread_mutex_lock(&fetch->lock);
+	flight->held = race_holds(flight, now);
+	fetch->stats.held += flight->held;
+	if (!flight->held)
+		race_moved(flight, len, now);
+	(void)pthread_mutex_unlock(&fetch->lock);
+	return flight->held;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t count, void *user)
 {
 	struct flight *flight = user;
 	size_t len = size * count, take = len;
 
+	if (hold(flight, len))
+		return CURL_WRITEFUNC_PAUSE; /* it gives these bytes again */
 	flight->result.wire_bytes += len;
 	flight->fetch->hour_bytes += len;
 	if (flight->head.status != 200 && flight->head.status != 206)
@@ -239,7 +256,8 @@ static void set_options(struct flight *flight)
 	(void)curl_easy_setopt(curl, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)options->rate_bytes);
 	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, flight->headers);
 	(void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, flight->redirects > 0 ? 1L : 0L);
-	(void)curl_easy_setopt(curl, CURLOPT_PIPEWAIT, 1L);
+	/* Of a host without TLS libcurl would not learn that it has no HTTP/2, and let all others wait for the first transfer's end. */
+	(void)curl_easy_setopt(curl, CURLOPT_PIPEWAIT, strncmp(flight->at, "https:", 6) == 0 ? 1L : 0L);
 	(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
 	(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, flight);
 	(void)curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);

@@ -35,6 +35,8 @@ struct flight {
 	char *url, *at; /* as asked; of the present hop */
 	uint64_t limit, range_from, range_len;
 	bool refuse_html;
+	struct fetch_cancel *race; /* lock; NULL: it is in none, or somebody waits for it who is not */
+	bool held;	/* fetch thread */
 	char if_etag[FETCH_VALIDATOR_SIZE], if_modified[FETCH_VALIDATOR_SIZE];
 	uint64_t deadline_ms, ready_ms;
 
@@ -78,6 +80,14 @@ bool flight_prepare(struct flight *flight);
  * False, with a reason in flight->refusal.
  */
 bool flight_begin_body(struct flight *flight);
+/** It is in no race any more. Under the lock. */
+void race_leave(struct flight *flight);
+/** So many bytes came. Fetch thread, under the lock. */
+void race_moved(struct flight *flight, uint64_t bytes, uint64_t now_ms);
+/** Whether it has to wait behind another one; it may become the one that leads. Fetch thread, under the lock. */
+bool race_holds(struct flight *flight, uint64_t now_ms);
+/** One that was held and need not be any more, to be gone on with; NULL: none. Fetch thread, under the lock. */
+struct flight *race_next_to_go(struct fetch *fetch, uint64_t now_ms);
 /** Out of its fetcher's list. Under the lock. */
 void flight_unlink(struct flight *flight);
 /** One that is in no list. */

@@ -2,6 +2,7 @@
 /*
  * Fetches what standard input names, one request a line ("url limit threads etag range_from range_len html"), and prints one
  * JSON object a line. Arguments are options as name=number; cancel=N: the first N threads of each request give it up after CANCEL_MS.
+ * A URL of several, with | between them, is a race: a thread for each, and the first that has its file cancels the others.
  */
 #include "base/digest.h"
 #include "base/json.h"
@@ -19,6 +20,7 @@ struct ask {
 	struct fetch_request request;
 	struct fetch_result result;
 	struct err *e;
+	bool is_race;
 };
 
 static void *ask_main(void *argument)
@@ -26,6 +28,8 @@ static void *ask_main(void *argument)
 	struct ask *ask = argument;
 
 	ask->e = fetch_run(ask->fetch, &ask->request, &ask->result);
+	if (ask->is_race && !ask->e && ask->result.answer == FETCH_OK)
+		(void)fetch_cancel(ask->fetch, ask->request.cancel);
 	return NULL;
 }
 
@@ -107,10 +111,16 @@ static void run_line(struct fetch *fetch, const char *line, unsigned cancelled)
 	if (sscanf(line, "%1023s %llu %u %127s %llu %llu %u", url, &limit, &count, etag, &from, &len, &html) != 7 || count > THREADS_MAX)
 		exit(2);
 	uint64_t started = now_ms();
+	char *rest = url;
+	bool is_race = strchr(url, '|') != NULL;
 	for (unsigned i = 0; i < count; i++) {
+		const char *one = is_race ? strsep(&rest, "|") : url;
+		if (!one)
+			exit(2);
 		asks[i] = (struct ask){.fetch = fetch,
-			.request = {.url = url, .limit = limit, .total_ms = 20000, .etag = strcmp(etag, "-") == 0 ? NULL : etag,
-				.range_from = from, .range_len = len, .refuse_html = html, .cancel = i < cancelled ? &cancel : NULL}};
+			.is_race = is_race,
+			.request = {.url = one, .limit = limit, .total_ms = 20000, .etag = strcmp(etag, "-") == 0 ? NULL : etag,
+				.range_from = from, .range_len = len, .refuse_html = html, .cancel = is_race || i < cancelled ? &cancel : NULL}};
 		if (pthread_create(&threads[i], NULL, ask_main, &asks[i]))
 			exit(2);
 	}
@@ -140,6 +150,8 @@ int main(int argc, char **argv)
 			options.hourly_bytes = value;
 		if (strncmp(argv[i], "rate=", 5) == 0)
 			options.rate_bytes = value;
+		if (strncmp(argv[i], "stall=", 6) == 0)
+			options.stall_ms = value;
 		if (strncmp(argv[i], "cancel=", 7) == 0)
 			cancelled = (unsigned)value;
 	}

@@ -12,13 +12,14 @@ import unittest
 
 PROBE = sys.argv.pop()
 BODY = bytes(i * 7 % 251 for i in range(300000))
+RACE = 64 << 20
 for name in ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"):
     os.environ.pop(name, None)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    hits = {}
+    hits, sent = {}, {}
     lock = threading.Lock()
 
     def log_message(self, *_):
@@ -160,6 +161,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_empty(self, _):
         self.send(200)
 
+    def do_race(self, _):
+        """/race/NAME/DELAY/AFTER/RATE: RACE bytes, the first after DELAY seconds; after AFTER bytes 20 pieces of RATE bytes a second, or a
+        stall. `sent` counts what the connection took."""
+        name, delay, after, rate = self.path.split("/")[2:]
+        time.sleep(float(delay))
+        self.send_response(200)
+        self.send_header("Content-Length", str(RACE))
+        self.end_headers()
+        self.close_connection = True
+        Handler.sent[name] = 0
+        try:
+            while Handler.sent[name] < RACE:
+                slow = Handler.sent[name] >= int(after)
+                piece = min(int(rate) if slow else 1 << 16, RACE - Handler.sent[name])
+                self.wfile.write(bytes(piece))
+                Handler.sent[name] += piece
+                if slow:
+                    time.sleep(0.05 if piece else 20)
+        except OSError:
+            pass
+
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
@@ -230,6 +252,35 @@ class Fetch(unittest.TestCase):
         self.assertLess(max(r["ms"] for r in results[:2]), 900)  # before the stall is one
         self.assertLessEqual(self.hits("stall"), 1)  # no retry; none where the giving up was quicker than the connection
         self.check_body(results[4])  # the host was not short-circuited
+
+    def race(self, *paths):
+        url = "|".join(self.base + "race/" + path for path in paths)
+        for _ in range(3):  # on a busy machine who leads may seem slow
+            results = self.probe([self.line(url, limit=RACE, threads=len(paths))], "stall=15000")
+            if all(Handler.sent[path[0]] < RACE // 2 for path, r in zip(paths, results) if r["answer"] != "ok"):
+                break
+        self.assertEqual(sorted(r["answer"] for r in results), ["cancelled"] * (len(paths) - 1) + ["ok"], results)
+        winner = next(r for r in results if r["answer"] == "ok")
+        self.assertEqual(winner["bytes"], RACE)
+        return paths[results.index(winner)][0], winner
+
+    def test_of_several_fast_ones_that_race_only_one_sends_it_all(self):
+        winner, _ = self.race(*["%s/0/%d/0" % (name, RACE) for name in "ab"])
+        # What it may have beside the first, and what lies in the buffers of its connection.
+        self.assertLess(Handler.sent["b" if winner == "a" else "a"], RACE // 2)
+
+    def test_stalled_transfer_holds_up_no_other_of_its_host(self):
+        results = self.probe([self.line(self.base + "stall|" + self.base + "ok", threads=2)], "stall=15000")
+        self.check_body(results[1])
+        self.assertEqual(results[0]["answer"], "cancelled")
+
+    def test_one_that_leads_and_then_stalls_or_dribbles_holds_nobody(self):
+        for rate in (0, 1000):
+            with self.subTest(rate):
+                # b begins when a leads, and is held until a has been slow for a while; then it overtakes.
+                winner, result = self.race("a/0/%d/%d" % (16 << 20, rate), "b/0.3/%d/0" % RACE)
+                self.assertEqual(winner, "b")
+                self.assertGreater(result["ms"], 1000)
 
     def test_conditional(self):
         self.check_body(self.one("conditional"))
