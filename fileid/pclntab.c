@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fileid/pclntab.h"
 
-
 #include <inttypes.h>
 
 struct reader pclntab_at(const struct pclntab *tab, uint64_t offset)
@@ -10,6 +9,23 @@ struct reader pclntab_at(const struct pclntab *tab, uint64_t offset)
 
 	reader_seek(&r, offset);
 	return r;
+}
+
+bool pclntab_search(const void *bytes, size_t len, bool big_endian, size_t *offset)
+{
+	for (size_t at = (*offset + 3) & ~(size_t)3; at + 8 <= len; at += 4) {
+		struct reader r = reader_init((const uint8_t *)bytes + at, 8, big_endian, "");
+		uint32_t magic = reader_u32(&r);
+		if (magic != PCLNTAB_MAGIC_16 && magic != PCLNTAB_MAGIC_18 && magic != PCLNTAB_MAGIC_20)
+			continue;
+		uint16_t zero = reader_u16(&r);
+		uint8_t quantum = reader_u8(&r), ptr_size = reader_u8(&r);
+		if (zero || quantum == 0 || quantum > 4 || (ptr_size != 4 && ptr_size != 8) || at % ptr_size)
+			continue;
+		*offset = at;
+		return true;
+	}
+	return false;
 }
 
 struct err *pclntab_open(const void *bytes, size_t len, bool big_endian, uint64_t vaddr, const char *place, struct pclntab *ret)

@@ -75,6 +75,12 @@ enum pclntab_flag {
  */
 struct err *pclntab_open(const void *bytes, size_t len, bool big_endian, uint64_t vaddr, const char *place, struct pclntab *ret) MUST_USE;
 
+/**
+ * Looks for what may be a header of a known version, from @p *offset on: where another linker than Go's merged the table into .data.rel.ro.
+ * @return true and its offset, a multiple of the word size. Any thread. O(len).
+ */
+bool pclntab_search(const void *bytes, size_t len, bool big_endian, size_t *offset);
+
 /** A reader at an offset of the table; failed past its end. */
 struct reader pclntab_at(const struct pclntab *tab, uint64_t offset);
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * .gopclntab (in position-independent programs .data.rel.ro.gopclntab): fileid/pclntab.h says how it is laid out and reads its
- * header, functions and programs. Of struct _func this is read besides:
+ * header, functions and programs. Where another linker than Go's makes a position-independent program (cgo, shared objects) it lies
+ * somewhere in .data.rel.ro: it is then found by what a header looks like, and believed when moduledata points at it. Addresses in the
+ * table of such a program (the text start; up to Go 1.17 all functions and inline trees) are zeros with relocations, which are
+ * applied to a copy.
+ *
+ * Of struct _func this is read besides:
  *
  *     magic        Go          inlinedCall
  *     0xfffffffa   1.16, 1.17  20 bytes
@@ -31,6 +36,7 @@ enum {
 	FUNCDATA_INLINE = 3,
 	MODULE_GOFUNC_18 = 38, /* words from the start of moduledata */
 	MODULE_GOFUNC_20 = 40,
+	RELA_BYTES = 24, /* an Elf64_Rela */
 };
 
 /* [the step before's end, end) has value. */
@@ -50,6 +56,8 @@ struct go {
 	struct elffile *file;
 	struct account *account;
 	struct pclntab tab;
+	const uint8_t *stored; /* its bytes in the file: names are borrowed from there */
+	struct ARRAY_OF(uint8_t) relocated; /* its bytes with relocations, if it has any */
 	uint64_t gofunc;
 	bool has_gofunc;
 	uint64_t work;
@@ -84,18 +92,6 @@ static struct err *count_work(struct go *go, uint64_t amount)
 }
 
 /* ---- Header and moduledata ---- */
-
-static const struct elffile_section *find_section(const struct elffile *file)
-{
-	static const char *const names[] = {".gopclntab", ".data.rel.ro.gopclntab"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		const struct elffile_section *section = elffile_find(file, names[i]);
-		if (section && section->type != SHT_NOBITS && section->size > 0 && section->codec == CODEC_NONE)
-			return section;
-	}
-	return NULL;
-}
 
 /* A word of the program's memory at an address, as stored. */
 static bool word_at(const struct go *go, uint64_t vaddr, unsigned size, uint64_t *ret)
@@ -163,7 +159,7 @@ static bool find_in_relocations(struct go *go, const struct elffile_section *sec
 	return true;
 }
 
-static void find_module(struct go *go)
+static bool find_module(struct go *go)
 {
 	for (size_t i = 1; i < elffile_section_count(go->file); i++) {
 		const struct elffile_section *section = elffile_section(go->file, i);
@@ -171,8 +167,122 @@ static void find_module(struct go *go)
 			continue;
 		if (section->type == SHT_RELA ? find_in_relocations(go, section)
 					      : (section->flags & SHF_WRITE) && find_in_data(go, section))
-			return;
+			return true;
 	}
+	return false;
+}
+
+/* ---- The table ---- */
+
+static bool has_bytes(const struct elffile_section *section)
+{
+	return section && section->type != SHT_NOBITS && section->size > 0 && section->codec == CODEC_NONE;
+}
+
+/* Whether a relocation puts its addend, plus where the program is loaded, into a word. */
+static bool is_relative(uint16_t machine, uint64_t info)
+{
+	const uint64_t type = info & UINT32_MAX;
+
+	return (machine == EM_X86_64 && type == R_X86_64_RELATIVE) || (machine == EM_AARCH64 && type == R_AARCH64_RELATIVE) ||
+		(machine == EM_RISCV && type == R_RISCV_RELATIVE) || (machine == EM_PPC64 && type == R_PPC64_RELATIVE) ||
+		(machine == EM_S390 && type == R_390_RELATIVE);
+}
+
+/* Applies one section's relocations of [vaddr, vaddr + len) to a copy of @p bytes, made when there is one. */
+static struct err *relocate_from(struct go *go, const struct elffile_section *section, uint64_t vaddr, const uint8_t *bytes, size_t len)
+{
+	const bool big_endian = elffile_big_endian(go->file);
+	struct reader r = reader_init(stored_bytes(go, section), section->stored_size, big_endian, "");
+
+	while (reader_left(&r) >= RELA_BYTES) {
+		uint64_t at = reader_u64(&r), info = reader_u64(&r), addend = reader_u64(&r);
+		if (at < vaddr || at - vaddr > len - sizeof(addend) || !is_relative(elffile_machine(go->file), info))
+			continue;
+		if (go->relocated.count == 0) {
+			TRY(ARRAY_ROOM(go->account, &go->relocated, len));
+			memcpy(go->relocated.items, bytes, len);
+			go->relocated.count = len;
+		}
+		for (unsigned i = 0; i < sizeof(addend); i++)
+			go->relocated.items[at - vaddr + i] = (uint8_t)(addend >> 8 * (big_endian ? 7 - i : i));
+	}
+	return NULL;
+}
+
+static struct err *relocate(struct go *go, uint64_t vaddr, const uint8_t *bytes, size_t len)
+{
+	go->relocated.count = 0;
+	if (elffile_type(go->file) != ET_DYN || !elffile_is_64(go->file) || len < sizeof(uint64_t))
+		return NULL;
+	for (size_t i = 1; i < elffile_section_count(go->file); i++) {
+		const struct elffile_section *section = elffile_section(go->file, i);
+		if (section->type == SHT_RELA && (section->flags & SHF_ALLOC) && has_bytes(section))
+			TRY(relocate_from(go, section, vaddr, bytes, len));
+	}
+	return NULL;
+}
+
+/* Opens the table that begins at @p offset of a section. */
+static struct err *open_table(struct go *go, const struct elffile_section *section, size_t offset)
+{
+	struct reader r;
+
+	TRY(elffile_load(go->file, section, &r));
+	const size_t len = (size_t)(r.end - r.start) - offset;
+	const uint64_t vaddr = section->vaddr + offset;
+	go->stored = r.start + offset;
+	TRY(pclntab_open(go->stored, len, r.big_endian, vaddr, r.place, &go->tab));
+	TRY(relocate(go, vaddr, go->stored, len));
+	if (go->relocated.count)
+		TRY(pclntab_open(go->relocated.items, len, r.big_endian, vaddr, r.place, &go->tab));
+	return NULL;
+}
+
+/* The table in a section that holds other things, too. */
+static struct err *search(struct go *go, const struct elffile_section *section, bool *found_ret)
+{
+	struct reader r;
+	size_t offset = 0;
+
+	TRY(elffile_load(go->file, section, &r));
+	for (unsigned tries = 0; tries < GO_HEADERS_MAX && pclntab_search(r.start, (size_t)(r.end - r.start), r.big_endian, &offset); tries++, offset++) {
+		struct err *e = open_table(go, section, offset);
+		if (e && err_code(e) != ERR_FORMAT)
+			return e;
+		*found_ret = !e && find_module(go);
+		err_free(e);
+		if (*found_ret)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* Opens the file's table. *found_ret is false where it has none. */
+static struct err *find_table(struct go *go, bool *found_ret)
+{
+	static const char *const names[] = {".gopclntab", ".data.rel.ro.gopclntab"}, *const around[] = {".data.rel.ro", ".data.rel.ro.local"};
+
+	*found_ret = false;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const struct elffile_section *section = elffile_find(go->file, names[i]);
+		if (!has_bytes(section))
+			continue;
+		TRY(open_table(go, section, 0));
+		(void)find_module(go);
+		*found_ret = true;
+		return NULL;
+	}
+	if (!has_bytes(elffile_find(go->file, ".go.buildinfo")))
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(around) && !*found_ret; i++) {
+		const struct elffile_section *section = elffile_find(go->file, around[i]);
+		if (has_bytes(section))
+			TRY(search(go, section, found_ret));
+	}
+	if (!*found_ret)
+		return err_new(ERR_FORMAT, "%s: a Go program (.go.buildinfo), whose .gopclntab was not found", elffile_name(go->file));
+	return NULL;
 }
 
 /* ---- One function ---- */
@@ -212,7 +322,9 @@ static int32_t value_at(const struct steps *steps, uint64_t offset)
 
 static const char *text_at(const struct go *go, uint64_t table, uint64_t offset)
 {
-	return pclntab_name(&go->tab, table, offset, DW_TEXT_MAX);
+	const char *name = pclntab_name(&go->tab, table, offset, DW_TEXT_MAX);
+
+	return name ? (const char *)go->stored + ((const uint8_t *)name - go->tab.table.start) : NULL;
 }
 
 /* The unit's number of file number @p number of a function. */
@@ -457,13 +569,13 @@ static struct err *read_functions(struct go *go)
 	return NULL;
 }
 
-static struct err *read_all(struct go *go, const struct elffile_section *section)
+static struct err *read_all(struct go *go)
 {
-	struct reader r;
+	bool found;
 
-	TRY(elffile_load(go->file, section, &r));
-	TRY(pclntab_open(r.start, (size_t)(r.end - r.start), r.big_endian, section->vaddr, r.place, &go->tab));
-	find_module(go);
+	TRY(find_table(go, &found));
+	if (!found)
+		return NULL;
 	const struct elffile_section *text = elffile_find(go->file, ".text");
 	if (go->tab.text == 0 && text)
 		go->tab.text = text->vaddr;
@@ -475,12 +587,10 @@ static struct err *read_all(struct go *go, const struct elffile_section *section
 
 struct err *gopclntab_read(struct elffile *file, struct account *account, struct unit_result *ret)
 {
-	const struct elffile_section *section = find_section(file);
 	struct go go = {.file = file, .account = account, .out = ret};
+	struct err *e = read_all(&go);
 
-	if (!section)
-		return NULL;
-	struct err *e = read_all(&go, section);
+	ARRAY_DEINIT(account, &go.relocated);
 	hmap_deinit(&go.files);
 	ARRAY_DEINIT(account, &go.lines);
 	ARRAY_DEINIT(account, &go.sources);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * .gopclntab by hand, in the three layouts: main.f at [0x1000, 0x1020), of which [0x1008, 0x1010) is main.g inlined at line 12.
+ * .gopclntab by hand, in the three layouts, in a section of its own and merged into another: main.f at [0x1000, 0x1020), of which [0x1008, 0x1010) is main.g inlined at line 12.
  * Real programs: go_truth.py.
  */
 #include "symbolizer/build/gopclntab.h"
@@ -151,10 +151,9 @@ static void must_build(void)
 	cr_assert_null(e, "%s", e ? err_message(e) : "");
 }
 
-static void expect_whole(uint32_t magic)
+/* The image says what the head of this file says. */
+static void expect_answers(void)
 {
-	make_table(magic);
-	make_image(magic);
 	must_build();
 	cr_expect_eq(stats.damaged, 0, "%s", stats.reason);
 	cr_expect_eq(stats.sources, TABLE_FROM_GOPCLNTAB);
@@ -165,6 +164,14 @@ static void expect_whole(uint32_t magic)
 	expect(0x1010, "main.f a.go:11");
 	expect(0x101f, "main.f a.go:11");
 	expect(0x1020, ""); /* padding */
+	buf_deinit(&table);
+}
+
+static void expect_whole(uint32_t magic)
+{
+	make_table(magic);
+	make_image(magic);
+	expect_answers();
 	const char *folder = getenv("CAIRN_WRITE_CORPUS"); /* how tests/fuzz/corpus/build got its Go files */
 	if (folder) {
 		char path[1024];
@@ -173,7 +180,6 @@ static void expect_whole(uint32_t magic)
 		cr_assert_eq(fwrite(m.bytes, 1, m.len, file), m.len);
 		cr_assert_eq(fclose(file), 0);
 	}
-	buf_deinit(&table);
 }
 
 Test(gopclntab_read, knows_the_layout_of_1_16)
@@ -189,6 +195,99 @@ Test(gopclntab_read, knows_the_layout_of_1_18)
 Test(gopclntab_read, knows_the_layout_of_1_20)
 {
 	expect_whole(go20);
+}
+
+/* ---- Position-independent programs that another linker than Go's made ---- */
+
+static struct elf_image relocations; /* bytes of the section */
+
+/* A word of the table becomes zeros and a relocation. */
+static void relocated(size_t at)
+{
+	uint64_t word;
+
+	memcpy(&word, part.bytes + at, sizeof(word));
+	image_put_at(&part, at, 0, sizeof(word));
+	image_put(&relocations, TABLE + at, 8);
+	image_put(&relocations, R_X86_64_RELATIVE, 8);
+	image_put(&relocations, word, 8);
+}
+
+static void relocated_module(unsigned word, uint64_t value)
+{
+	image_put(&relocations, MODULE + 8 * word, 8);
+	image_put(&relocations, R_X86_64_RELATIVE, 8);
+	image_put(&relocations, value, 8);
+}
+
+/* The table lies in .data.rel.ro behind @p decoys things that look like its header. */
+static void make_merged_image(uint32_t magic, unsigned decoys, bool is_go)
+{
+	static uint8_t module[41 * 8], tree[64], around[1 << 12];
+
+	make_table(magic);
+	memset(&relocations, 0, sizeof(relocations));
+	if (magic == go16) {
+		const size_t words[] = {l.functab, l.functab + 16, l.function, part.len - 8};
+		for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+			relocated(words[i]);
+	} else {
+		image_put_at(&part, 24, TEXT, 8);
+		relocated(24);
+	}
+	relocated_module(0, TABLE);
+	relocated_module(1, TABLE + l.names);
+	relocated_module(22, TEXT);
+	relocated_module(magic == go18 ? 38 : 40, TREE);
+	memset(tree, 0, sizeof(tree));
+	if (magic == go20)
+		memcpy(tree + 16, "\0\0\0\0\x08\0\0\0\x04\0\0\0\x04\0\0\0", 16);
+	else
+		memcpy(tree + 16, "\xff\xff\0\0\0\0\0\0\x0a\0\0\0\x08\0\0\0\x04\0\0\0", 20);
+	const size_t before = 8 * (size_t)decoys;
+	for (unsigned i = 0; i < decoys; i++)
+		memcpy(around + 8 * i, "\xf1\xff\xff\xff\0\0\x01\x08", 8);
+	memcpy(around + before, part.bytes, part.len);
+	image_begin(&m, true, false);
+	image_section(&m, ".text", SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, TEXT, NULL, 0x1000);
+	image_section(&m, ".rela.dyn", SHT_RELA, SHF_ALLOC, 0x100, relocations.bytes, relocations.len);
+	image_section(&m, ".data.rel.ro", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, TABLE - before, around, before + part.len);
+	image_section(&m, ".rodata", SHT_PROGBITS, SHF_ALLOC, TREE, tree, sizeof(tree));
+	image_section(&m, ".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, MODULE, module, sizeof(module));
+	if (is_go)
+		image_section(&m, ".go.buildinfo", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 0x8000, "\xff Go buildinf:", 14);
+	image_finish(&m);
+}
+
+Test(gopclntab_read, finds_a_table_that_a_linker_merged_and_applies_its_relocations)
+{
+	const uint32_t magics[] = {go16, go18, go20};
+
+	for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
+		for (unsigned decoys = 0; decoys < 3; decoys++) {
+			make_merged_image(magics[i], decoys, true);
+			expect_answers();
+		}
+}
+
+Test(gopclntab_read, looks_at_so_many_headers_only_and_says_that_a_go_program_has_none)
+{
+	make_merged_image(go20, GO_HEADERS_MAX - 1, true);
+	expect_answers();
+	make_merged_image(go20, GO_HEADERS_MAX, true);
+	struct err *e = build();
+	cr_assert_not_null(e);
+	cr_expect(strstr(err_message(e), "a Go program (.go.buildinfo), whose .gopclntab was not found") != NULL, "%s", err_message(e));
+	err_free(e);
+}
+
+Test(gopclntab_read, searches_no_other_programs)
+{
+	make_merged_image(go20, 0, false);
+	struct err *e = build();
+	cr_assert_not_null(e);
+	cr_expect(strstr(err_message(e), "Go") == NULL, "%s", err_message(e));
+	err_free(e);
 }
 
 /* The image is built from the changed `part`; nothing is found, for this reason. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * .gopclntab and what the builder reads beside it, in an ELF image of the usual layout (tests/build/gopclntab_test.c). The input: byte order and
- * class (1 byte), lengths of .gopclntab and moduledata (2 bytes each, little-endian), these two, the inline tree.
+ * .gopclntab and what the builder reads beside it, in an ELF image of the usual layout (tests/build/gopclntab_test.c). The input: byte order,
+ * class, and whether the table was merged into .data.rel.ro of a program with relocations, which the inline tree then begins with (1 byte), lengths of .gopclntab and moduledata (2 bytes each, little-endian), these two, the inline tree.
  */
 #include "base/reader.h"
 #include "tests/build/elf_image.h"
@@ -24,7 +24,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	image_begin(&m, !(flags & 1), flags & 2);
 	image_section(&m, ".text", SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, TEXT, NULL, 0x1000);
-	image_section(&m, ".gopclntab", SHT_PROGBITS, SHF_ALLOC, TABLE, table, table_len);
+	const bool merged = flags & 4;
+	image_section(&m, merged ? ".data.rel.ro" : ".gopclntab", SHT_PROGBITS, SHF_ALLOC | (merged ? SHF_WRITE : 0), TABLE, table, table_len);
+	if (merged) {
+		image_section(&m, ".go.buildinfo", SHT_PROGBITS, SHF_ALLOC, 0x8000, "Go", 2);
+		image_section(&m, ".rela.dyn", SHT_RELA, SHF_ALLOC, 0x100, r.pos, tree_len < 0x1000 ? tree_len : 0x1000);
+	}
 	image_section(&m, ".rodata", SHT_PROGBITS, SHF_ALLOC, TREE, r.pos, tree_len < 0x1000 ? tree_len : 0x1000);
 	image_section(&m, ".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, MODULE, module, module_len < 0x1000 ? module_len : 0x1000);
 	image_finish(&m);
