@@ -106,6 +106,58 @@ class Server(ProgramTest):
         self.assertIn("sent    package", self.upload(self.path("sample.deb")).stdout)
         self.assertIn("plain", self.symbolize(self.ids(self.sample)[0], hex(self.functions("plain")[-1])).stdout)
 
+    def split_dwarf(self, compiler, *flags):
+        """A program of two units, stripped, its debug file beside it, their other halves in o/: what llvm-symbolizer says of it as it was, by address."""
+        os.makedirs(self.path("o"))
+        for unit in "ab":
+            with open(self.path(f"{unit}.cc"), "w", encoding="ascii") as file:
+                file.write(f"static inline __attribute__((always_inline)) int inner_{unit}(int x) {{ return x * x + {ord(unit)}; }}\n"
+                           f"__attribute__((noinline)) int outer_{unit}(int x) {{ return inner_{unit}(x) + inner_{unit}(x + 1); }}\n" +
+                           ("int outer_a(int);\nint main(int c, char **) { return outer_a(c) + outer_b(c); }\n" if unit == "b" else ""))
+            tool(compiler, "-O1", "-gsplit-dwarf", *flags, "-c", self.path(f"{unit}.cc"), "-o", self.path("o", f"{unit}.o"))
+        program, debug = self.path("prog"), self.path("prog.debug")
+        tool(compiler, "-Wl,--build-id=sha1", self.path("o", "a.o"), self.path("o", "b.o"), "-o", program)
+        lines = [line.split() for line in run("nm", "-S", program).stdout.splitlines()]
+        addresses = [hex(a) for f in lines if len(f) == 4 and "outer_" in f[3] for a in range(int(f[0], 16), int(f[0], 16) + int(f[1], 16))]
+        blocks = run("llvm-symbolizer-19", "--obj=" + program, *addresses).stdout.split("\n\n")
+        truth = {a: list(zip(b.split("\n")[0::2], (place.rsplit(":", 2)[-2] for place in b.split("\n")[1::2]))) for a, b in zip(addresses, blocks)}
+        self.assertTrue(all(any(f"inner_{unit}" in frames[0][0] for frames in truth.values()) for unit in "ab"))
+        tool("objcopy", "--only-keep-debug", program, debug)
+        tool("strip", program)
+        return program, truth
+
+    def chains(self, program, addresses):
+        module = {"build_id": self.ids(program)[1], "addresses": list(addresses)}
+        results = self.cairnd.symbolize({"modules": [module]})[0]["results"]
+        return {a: [(f["function"], str(f.get("line", 0))) for f in r["frames"]] for a, r in zip(addresses, results)}
+
+    def test_dwo_files_are_found_beside_their_program(self):
+        for compiler, flags in (("g++", ["-gdwarf-4"]), ("g++", ["-gdwarf-5"]), ("clang++-19", ["-gdwarf-4"]), ("clang++-19", ["-gdwarf-5"])):
+            with self.subTest(compiler=compiler, flags=flags):
+                program, truth = self.split_dwarf(compiler, *flags)
+                self.assertIn("3 sent", self.upload(self.folder).stdout)
+                self.assertEqual(self.chains(program, truth), truth)
+            for name in os.listdir(self.folder):
+                shutil.rmtree(self.path(name)) if name == "o" else os.unlink(self.path(name))
+
+    def test_a_dwp_is_found_beside_its_program(self):
+        program, truth = self.split_dwarf("clang++-19", "-gdwarf-5")
+        tool("llvm-dwp-19", "-e", self.path("prog.debug"), "-o", program + ".dwp")
+        shutil.rmtree(self.path("o"))
+        self.assertIn("3 sent", self.upload(self.folder).stdout)
+        self.assertEqual(self.chains(program, truth), truth)
+
+    def test_dwo_files_that_come_after_their_program(self):
+        program, truth = self.split_dwarf("g++", "-gdwarf-5")
+        os.rename(self.path("o"), self.path("elsewhere"))
+        self.upload("--debug", self.path("prog.debug"), program, stderr="2 of its 2 .dwo files were not found")
+        self.assertFalse(any("inner" in frames[0][0] for frames in self.chains(program, truth).values()))
+        entry = self.cairnd.get(f"/v1/files/{self.ids(program)[0]}").json["entries"][0]
+        self.assertEqual(entry["kind"], "dwarf")
+        os.rename(self.path("elsewhere"), self.path("o"))
+        self.assertIn("1 sent", self.upload("--debug", self.path("prog.debug"), program).stdout)
+        self.assertEqual(self.chains(program, truth), truth)
+
     def test_a_file_that_cannot_be_built_is_told(self):
         with open(self.path("broken.deb"), "wb") as file:
             file.write(b"!<arch>\ndebian-binary   0           0     0     100644  4         `\n2.0\ngarbage")
