@@ -255,6 +255,20 @@ static struct err *place_chunks(struct merge *m, const struct unit_result *units
 	return e;
 }
 
+/* Where a range of table @p t ends: of a sizeless symbol where another table has the next one. */
+static uint64_t end_of_symbol(const struct merge *m, size_t t, const struct symbol_range *range)
+{
+	uint64_t high = range->high;
+
+	for (size_t i = 0; !m->symbols[t].symbols->items[range->symbol].sized && i < MERGE_SYMBOL_TABLES; i++) {
+		const struct symbols *other = m->symbols[i].symbols;
+		size_t next = other && i != t ? symbols_behind(other, range->low) : 0;
+		if (other && i != t && next < other->count && other->items[next].vaddr < high)
+			high = other->items[next].vaddr;
+	}
+	return high;
+}
+
 static struct err *place_symbols(struct merge *m, size_t t)
 {
 	const struct symbols *symbols = m->symbols[t].symbols;
@@ -268,7 +282,7 @@ static struct err *place_symbols(struct merge *m, size_t t)
 	TRY(ARRAY_ROOM(m->account, &added, symbols->range_count));
 	for (size_t i = 0; i < symbols->range_count; i++)
 		added.items[added.count++] = (struct merge_piece){.low = symbols->ranges[i].low,
-			.high = symbols->ranges[i].high,
+			.high = end_of_symbol(m, t, &symbols->ranges[i]),
 			.source = (uint32_t)t,
 			.item = symbols->ranges[i].symbol};
 	struct err *e = overlay(m, &m->symbol_pieces, &added);

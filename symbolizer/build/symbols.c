@@ -15,7 +15,8 @@
  * COMPARED bytes (then their place decides, so that the order is still total and the same on every run).
  *
  * A sizeless symbol's end is a guess by necessity: assembler files often have neither .size nor .type. llvm-symbolizer
- * and gdb guess the same way.
+ * and gdb guess the same way. But .dynsym does not have the functions that are not exported, which may lie behind it: there the
+ * guess ends after SYMBOL_GUESS_MAX.
  */
 #include "symbolizer/build/symbols.h"
 
@@ -31,6 +32,7 @@ struct symbol_table {
 	struct reader names;
 	struct reader wide_indices; /* SHT_SYMTAB_SHNDX; empty when there is none */
 	uint64_t count;
+	uint64_t guess_max; /* bytes of a sizeless symbol */
 };
 
 /* A symbol table entry as it is stored. */
@@ -168,9 +170,10 @@ static bool accept(const struct symbol_table *table, const struct raw_symbol *ra
 	const char *name = symbol_name(table, raw->name, &name_len);
 	if (!name || is_mapping_name(name) || (type == STT_NOTYPE && name[0] == '.'))
 		return false;
+	const uint64_t size = raw->size > 0 ? raw->size : table->guess_max;
 	*ret = (struct symbol){
 		.vaddr = vaddr,
-		.high = raw->size > 0 && raw->size < end - vaddr ? vaddr + raw->size : end,
+		.high = size < end - vaddr ? vaddr + size : end,
 		.name = name,
 		.name_len = name_len,
 		.binding = binding_of(raw->info),
@@ -367,7 +370,7 @@ static struct err *flatten(struct symbols *symbols)
 
 static struct err *read_symbols(struct elffile *file, bool dynamic, struct symbols *symbols)
 {
-	struct symbol_table table = {.file = file};
+	struct symbol_table table = {.file = file, .guess_max = dynamic ? SYMBOL_GUESS_MAX : UINT64_MAX};
 
 	TRY(open_table(&table, dynamic));
 	TRY(collect(&table, symbols));
@@ -408,4 +411,19 @@ const struct symbol_range *symbols_find(const struct symbols *symbols, uint64_t 
 			high = middle;
 	}
 	return low < symbols->range_count && symbols->ranges[low].low <= vaddr ? &symbols->ranges[low] : NULL;
+}
+
+size_t symbols_behind(const struct symbols *symbols, uint64_t vaddr)
+{
+	size_t low = 0, high = symbols->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (symbols->items[middle].vaddr <= vaddr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }

@@ -13,6 +13,7 @@
 enum {
 	SYMBOLS_MAX = 1 << 26,	    /* entries of a symbol table; more are refused */
 	SYMBOL_NAME_MAX = 64 * 1024, /* bytes; a symbol with a longer name is left out */
+	SYMBOL_GUESS_MAX = 1024,    /* bytes of a symbol of .dynsym without a size */
 };
 
 enum symbol_binding {
@@ -23,7 +24,7 @@ enum symbol_binding {
 
 struct symbol {
 	uint64_t vaddr;
-	uint64_t high;	  /* [vaddr, high): by st_size, of a sizeless one up to the next address with a symbol, at most its section's end */
+	uint64_t high;	  /* [vaddr, high): by st_size, of a sizeless one up to the next address with a symbol, at most its section's end (and SYMBOL_GUESS_MAX) */
 	const char *name; /* name_len bytes, no NUL behind them where an @VERSION was cut off; borrowed, see symbols_read */
 	uint32_t name_len;
 	uint8_t binding; /* enum symbol_binding */
@@ -65,6 +66,8 @@ void symbols_deinit(struct symbols *symbols);
 
 /** The range that holds @p vaddr, or NULL. O(log n). Any thread. */
 const struct symbol_range *symbols_find(const struct symbols *symbols, uint64_t vaddr);
+/** The first symbol that begins behind @p vaddr, or the count. O(log n). Any thread. */
+size_t symbols_behind(const struct symbols *symbols, uint64_t vaddr);
 /** How many symbols share the address of items[first], @p first included, when they follow it. O(group). */
 size_t symbols_group(const struct symbols *symbols, size_t first);
 

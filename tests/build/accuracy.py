@@ -20,6 +20,7 @@ from llvm_chains import Symbols, chains, judge, symbolize, without_symbols
 ORACLES = {
     "c-gcc-zlib-gnu": "c-gcc-dw5-O2",  # it reads no .zdebug sections
     "minidebug": "minidebug-whole",  # the symbols as they were
+    "minidebug-shared": "minidebug-shared-whole",
     "dwz-alone": "stl-gcc-O2",
     "module-stripped.ko": "module.linked",
     "rust-low": None,  # it takes dropped code at [0, size) for code at these addresses

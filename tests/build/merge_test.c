@@ -99,6 +99,24 @@ Test(merge_run, fills_gaps_with_lines_and_then_with_symbols)
 		"s:0 100-110, s:1 110-120, a0:1 120-130, s:1 130-140, s:0 140-178, s:2 178-180, :2 180-188, t:0 190-1a0");
 }
 
+/* .gnu_debugdata does not repeat what .dynsym has: crtstuff's sizeless frame_dummy must not run over exported functions. */
+Test(merge_run, ends_a_sizeless_symbol_where_another_table_has_one)
+{
+	struct symbol mini[] = {{.vaddr = 0x100, .high = 0x180, .name = "sizeless", .name_len = 8},
+		{.vaddr = 0x180, .high = 0x190, .name = "sized", .name_len = 5, .sized = true}};
+	struct symbol dynamic[] = {{.vaddr = 0x140, .high = 0x150, .name = "exported", .name_len = 8, .sized = true},
+		{.vaddr = 0x184, .high = 0x188, .name = "inside", .name_len = 6, .sized = true}};
+	struct symbol_range mini_ranges[] = {{0x100, 0x180, 0}, {0x180, 0x190, 1}}, dynamic_ranges[] = {{0x140, 0x150, 0}, {0x184, 0x188, 1}};
+	struct symbols tables[] = {{.items = mini, .count = 2, .ranges = mini_ranges, .range_count = 2},
+		{.items = dynamic, .count = 2, .ranges = dynamic_ranges, .range_count = 2}};
+	struct merge m = {.account = &account, .symbols = {{.symbols = &tables[0], .source = 8}, {.symbols = &tables[1], .source = 16}}};
+
+	cr_assert_null(merge_run(&m, NULL, 0, 0));
+	cr_expect_str_eq(show(&m), "sizeless:0 100-140, exported:0 140-150, sized:0 180-190");
+	merge_deinit(&m);
+	cr_expect_eq(account.held, 0);
+}
+
 /* Of so many functions with one name and line, further ones are told apart by their file no more. */
 Test(merge_run, stops_telling_functions_apart_by_file_after_a_limit)
 {

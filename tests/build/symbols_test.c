@@ -118,6 +118,30 @@ Test(symbols_read, ends_sizeless_symbols_at_the_next_address_or_the_section)
 		{"c", NOTYPE(STB_GLOBAL), 1, 0x1040, 0}, {"i", NOTYPE(STB_GLOBAL), 2, 0x2000, 0});
 }
 
+/* Functions that are not exported may lie behind it. */
+Test(symbols_read, ends_sizeless_symbols_of_dynsym_after_a_limit)
+{
+	static struct elf_image m, table;
+	struct symbols symbols CLEANUP(symbols_deinit) = {0};
+	struct elffile *file CLEANUP(elffile_closep) = NULL;
+	char text[256];
+
+	image_begin(&m, true, false);
+	image_section(&m, ".text", SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, 0x1000, NULL, 0x10000);
+	table = (struct elf_image){.is_64 = true};
+	image_symbol(&table, 0, 0, 0, 0, 0);
+	image_symbol(&table, 1, FUNC(STB_GLOBAL), 1, 0x1100, 0);
+	image_symbol(&table, 3, FUNC(STB_GLOBAL), 1, 0x1110, 0);
+	image_symbol(&table, 5, FUNC(STB_GLOBAL), 1, 0x8000, 0x4000);
+	image_section(&m, ".dynsym", SHT_DYNSYM, SHF_ALLOC, 0, table.bytes, table.len)->link = 3;
+	image_section(&m, ".dynstr", SHT_STRTAB, SHF_ALLOC, 0, "\0a\0b\0c", 7);
+	image_finish(&m);
+	cr_assert_null(elffile_open(m.bytes, m.len, "t", NULL, &file));
+	cr_assert_null(symbols_read(file, true, &symbols));
+	show_ranges(&symbols, text);
+	cr_expect_str_eq(text, "a 1100-1110, b 1110-1510, c 8000-c000");
+}
+
 Test(symbols_read, leaves_labels_inside_sized_functions_out)
 {
 	EXPECT("f 1000-1020, alias 1000-1020, after 1020-1100", "f 1000-1020, after 1020-1100",

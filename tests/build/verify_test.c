@@ -81,7 +81,7 @@ Test(verify_table, agrees_on_every_fixture)
 		struct opened opened CLEANUP(close_all) = {0};
 
 		cr_assert_geq(sscanf(line, "%255s %255s", name, debug), 1);
-		if (strncmp(name, "dwz", 3) == 0 || strcmp(name, "minidebug") == 0)
+		if (strncmp(name, "dwz", 3) == 0 || strncmp(name, "minidebug", 9) == 0)
 			continue; /* the reference reads neither supplements nor MiniDebugInfo */
 		open_fixture(name, debug, &opened);
 		struct verify_report report = check(&opened, &opened.table);
