@@ -87,10 +87,11 @@ def spooled(folder):
     return sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith(".spool")) if os.path.isdir(folder) else 0
 
 
-def check_window(folder, http, grpc, stripped):
-    """One window: everything arrives, with its labels."""
+def check_window(http, grpc, full, stripped):
+    """One window: everything arrives, with its labels; stacks that are cut are said by reason."""
     program = subprocess.Popen([stripped, "plt", "spin"], env={**os.environ, "OTEL_SERVICE_NAME": "shop",
                                                                   "OTEL_RESOURCE_ATTRIBUTES": "team=blue%20sky,service.name=no"})
+    too_deep = subprocess.Popen([full, "deep", "spin", "3000"])
     try:
         agent = Agent("--collector", f"127.0.0.1:{grpc}", "--once", "3s", "--samples-per-second", "100", "--labels", "room=north", "--report-interval", "1s")
         agent.wait_line(" start ")
@@ -111,10 +112,11 @@ def check_window(folder, http, grpc, stripped):
         def shown():
             return {loss["reason"]: loss["samples"] for loss in json.loads(get(http, "/v1/agents"))["agents"][0]["cut"]}
 
-        ok &= live.check(wait_for(lambda: shown() == cut), f"GET /v1/agents: stacks that are cut by reason, as the agent counts them: {shown()}, {cut}")
+        ok &= live.check(int(cut.get("frames", 0)) > 0 and wait_for(lambda: shown() == cut), f"GET /v1/agents: stacks that are cut by reason, as the agent counts them: {shown()}, {cut}")
         return ok
     finally:
         stop(program)
+        stop(too_deep)
 
 
 def check_restart(folder, http, grpc, daemon, stripped):
@@ -257,7 +259,7 @@ def main():
         http, grpc = free_port(), free_port()
         daemon = start_daemon(folder, http, grpc)
         try:
-            ok = check_window(folder, http, grpc, stripped)
+            ok = check_window(http, grpc, full, stripped)
             good, daemon = check_restart(folder, http, grpc, daemon, stripped)
             ok &= good
             good, daemon = check_agent_restart(folder, http, grpc, daemon, stripped)
