@@ -24,16 +24,22 @@ static int regular(int fd, struct stat *ret)
 	return fd;
 }
 
-int exe_files_open_in_root(uint32_t pid, const char *path, struct stat *ret)
+int exe_files_open_below(const char *root, const char *path, struct stat *ret)
 {
 	struct open_how how = {.flags = OPEN_FLAGS, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-	char root[64];
 
-	snprintf(root, sizeof(root), "/proc/%u/root", pid);
 	CLEANUP(closep) int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root_fd < 0)
 		return -1;
 	return regular((int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how)), ret);
+}
+
+int exe_files_open_in_root(uint32_t pid, const char *path, struct stat *ret)
+{
+	char root[64];
+
+	snprintf(root, sizeof(root), "/proc/%u/root", pid);
+	return exe_files_open_below(root, path, ret);
 }
 
 static void map_path(uint32_t pid, const struct proc_map *map, char *ret, size_t size)

@@ -14,6 +14,8 @@
 
 /** A regular file below the root of process @p pid; -1: none (errno). Links are followed inside of that root only (Linux 5.6). */
 int exe_files_open_in_root(uint32_t pid, const char *path, struct stat *ret);
+/** The same, of a root by its folder ("/proc/PID/root"). */
+int exe_files_open_below(const char *root, const char *path, struct stat *ret);
 /** What the file behind a mapping is, without opening it: by /proc/PID/map_files, else by its path. False: gone, or not a file. */
 bool exe_files_stat(uint32_t pid, const struct proc_map *map, struct stat *ret);
 /** Opens it in the same way; -1: gone, or not a regular file. */

@@ -322,13 +322,13 @@ static void lose(struct exporter *x, const char *why, uint64_t now_ms)
 	net_grpc_client_destroy(TAKE_PTR(x->client));
 	x->call = NULL;
 	x->ended = false;
-	/* A collector may close a connection that nobody uses. */
-	connector_lost(x->connector, now_ms, x->is_good || !was_under_way);
-	if (!was_under_way)
+	connector_lost(x->connector, now_ms, x->is_good);
+	/* A collector may close a connection that nobody uses, but not before it was used. */
+	if (!was_under_way && x->is_good)
 		return;
 	(void)snprintf(x->failure, sizeof(x->failure), "%s", why);
 	x->counters.failures++;
-	x->counters.retries++;
+	x->counters.retries += was_under_way;
 	take_back(x);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "agent/processes.h"
 
+#include "agent/exe_files.h"
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/hex.h"
@@ -108,13 +109,9 @@ static struct err *add_label(struct gathered *g, const char *key, const char *va
 	return NULL;
 }
 
-/** At most @p max bytes of a file of the process; nothing when it cannot be read. */
-static struct err *read_some(const struct processes *p, uint32_t pid, const char *name, size_t max, struct buf *ret)
+/** At most @p max bytes; nothing when @p fd is -1 or cannot be read. */
+static struct err *read_up_to(int fd, size_t max, struct buf *ret)
 {
-	char path[PATH_MAX];
-
-	(void)snprintf(path, sizeof(path), "%s/%u/%s", p->proc, pid, name);
-	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	while (fd >= 0 && ret->len < max) {
 		size_t want = max - ret->len < 4096 ? max - ret->len : 4096;
 		TRY(buf_reserve(ret, want));
@@ -126,6 +123,27 @@ static struct err *read_some(const struct processes *p, uint32_t pid, const char
 		ret->len += (size_t)got;
 	}
 	return NULL;
+}
+
+/** Of a file that the kernel makes: cgroup, environ. */
+static struct err *read_some(const struct processes *p, uint32_t pid, const char *name, size_t max, struct buf *ret)
+{
+	char path[PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "%s/%u/%s", p->proc, pid, name);
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return read_up_to(fd, max, ret);
+}
+
+/** Of a file of the process's own: a link that leads out of its root would give it, as a label, what only we may read. */
+static struct err *read_in_root(const struct processes *p, uint32_t pid, const char *name, size_t max, struct buf *ret)
+{
+	char root[PATH_MAX];
+	struct stat st;
+
+	(void)snprintf(root, sizeof(root), "%s/%u/root", p->proc, pid);
+	CLEANUP(closep) int fd = exe_files_open_below(root, name, &st);
+	return read_up_to(fd, max, ret);
 }
 
 static struct err *gather_executable(const struct processes *p, uint32_t pid, struct gathered *g)
@@ -236,7 +254,7 @@ static struct err *gather_pod_file(const struct processes *p, uint32_t pid, stru
 {
 	CLEANUP(buf_deinit) struct buf file = {0};
 
-	TRY(read_some(p, pid, name, PODINFO_BYTES_MAX, &file));
+	TRY(read_in_root(p, pid, name, PODINFO_BYTES_MAX, &file));
 	while (file.len > 0 && (file.data[file.len - 1] == '\n' || file.data[file.len - 1] == 0))
 		file.len--;
 	return file.len > 0 ? add_label(g, key, (const char *)file.data, file.len) : NULL;
@@ -247,9 +265,9 @@ static struct err *gather_pod(const struct processes *p, uint32_t pid, struct ga
 	CLEANUP(buf_deinit) struct buf labels = {0};
 
 	TRY(add_label(g, "k8s.pod.uid", g->container.pod_uid, CONTAINER_POD_UID_LEN));
-	TRY(gather_pod_file(p, pid, g, "root/etc/podinfo/name", "k8s.pod.name"));
-	TRY(gather_pod_file(p, pid, g, "root/etc/podinfo/namespace", "k8s.namespace.name"));
-	TRY(read_some(p, pid, "root/etc/podinfo/labels", PODINFO_BYTES_MAX, &labels));
+	TRY(gather_pod_file(p, pid, g, "/etc/podinfo/name", "k8s.pod.name"));
+	TRY(gather_pod_file(p, pid, g, "/etc/podinfo/namespace", "k8s.namespace.name"));
+	TRY(read_in_root(p, pid, "/etc/podinfo/labels", PODINFO_BYTES_MAX, &labels));
 	return gather_pod_labels(g, &labels);
 }
 

@@ -264,11 +264,15 @@ static enum net_grpc_status status_of_http(int http)
 	}
 }
 
-static void end_call(struct net_grpc_client_call *call)
+/* @p lost: why the connection is gone; NULL: it is the call alone that ends. */
+static void end_call(struct net_grpc_client_call *call, const char *lost)
 {
 	if (call->status < 0) {
 		call->status = (int)status_of_http(call->http_status);
-		(void)snprintf(call->message, sizeof(call->message), "the call was broken off (HTTP status %d)", call->http_status);
+		if (lost)
+			(void)snprintf(call->message, sizeof(call->message), "%s", lost);
+		else
+			(void)snprintf(call->message, sizeof(call->message), "the call was broken off (HTTP status %d)", call->http_status);
 	}
 	if (call->ops->on_end)
 		call->ops->on_end(call->user, (enum net_grpc_status)call->status, call->message);
@@ -281,7 +285,7 @@ static int on_close(nghttp2_session *session, int32_t stream, uint32_t code, voi
 
 	(void)code, (void)user;
 	if (call)
-		end_call(call);
+		end_call(call, NULL);
 	return 0;
 }
 
@@ -520,7 +524,7 @@ static struct err *lost(struct net_grpc_client *client, const char *why)
 	struct err *e = err_new(ERR_PEER, "%s: %s", client->address, why);
 
 	while (client->calls)
-		end_call(client->calls);
+		end_call(client->calls, why);
 	return e;
 }
 

@@ -97,11 +97,14 @@ Test(processes, without_one_it_is_the_systemd_service_and_then_the_program)
 	cr_assert_str_eq(get(8, 0)->service, "vim");
 }
 
+#define POD_CGROUP                                                       \
+	"0::/kubepods/burstable/pod5d1a8c7e-0b3f-4e2d-9a6c-1f2e3d4c5b6a/" \
+	"3f4e1a2b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f607\n"
+
 Test(processes, a_pod_has_what_the_downward_api_gives)
 {
 	set_program(7, "/app");
-	PUT(7, "cgroup", "0::/kubepods/burstable/pod5d1a8c7e-0b3f-4e2d-9a6c-1f2e3d4c5b6a/"
-			 "3f4e1a2b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f607\n");
+	PUT(7, "cgroup", POD_CGROUP);
 	PUT(7, "root/etc/podinfo/name", "web-7f\n");
 	PUT(7, "root/etc/podinfo/namespace", "shop");
 	PUT(7, "root/etc/podinfo/labels", "app=\"web\"\nbroken\nalso=broken\ntier=\"front\"");
@@ -116,6 +119,43 @@ Test(processes, a_pod_has_what_the_downward_api_gives)
 	set_program(8, "/app");
 	PUT(8, "root/etc/podinfo/name", "fake");
 	cr_assert_eq(get(8, 0)->label_count, 0u);
+}
+
+Test(processes, a_pods_links_are_followed_in_its_root_only)
+{
+	char path[256], secret[256];
+	set_program(7, "/app");
+	PUT(7, "cgroup", POD_CGROUP);
+	PUT(0, "secret", "ours");
+	snprintf(secret, sizeof(secret), "%s/0/secret", proc);
+	/* As the kubelet lays them out, .. */
+	PUT(7, "root/etc/podinfo/..2026/labels", "tier=\"front\"");
+	snprintf(path, sizeof(path), "%s/7/root/etc/podinfo/..data", proc);
+	cr_assert_eq(symlink("..2026", path), 0);
+	snprintf(path, sizeof(path), "%s/7/root/etc/podinfo/labels", proc);
+	cr_assert_eq(symlink("..data/labels", path), 0);
+	/* .. and as one would lay them out that wants to see what only the agent may. */
+	snprintf(path, sizeof(path), "%s/7/root/etc/podinfo/name", proc);
+	cr_assert_eq(symlink(secret, path), 0);
+	snprintf(path, sizeof(path), "%s/7/root/etc/podinfo/namespace", proc);
+	cr_assert_eq(symlink("../../../../0/secret", path), 0);
+	const struct process_info *info = get(7, 0);
+	cr_assert_str_eq(label(info, "k8s.pod.label.tier"), "front");
+	cr_assert_str_eq(label(info, "k8s.pod.name"), "");
+	cr_assert_str_eq(label(info, "k8s.namespace.name"), "");
+}
+
+Test(processes, a_fifo_of_a_pod_does_not_hold_us_up)
+{
+	char path[256];
+	set_program(7, "/app");
+	PUT(7, "cgroup", POD_CGROUP);
+	PUT(7, "root/etc/podinfo/namespace", "shop");
+	snprintf(path, sizeof(path), "%s/7/root/etc/podinfo/name", proc);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	const struct process_info *info = get(7, 0);
+	cr_assert_str_eq(label(info, "k8s.pod.name"), "");
+	cr_assert_str_eq(label(info, "k8s.namespace.name"), "shop");
 }
 
 Test(processes, exec_is_seen_after_a_while_and_only_a_change_gives_another_serial)
