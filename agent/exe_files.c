@@ -47,6 +47,24 @@ static void map_path(uint32_t pid, const struct proc_map *map, char *ret, size_t
 	snprintf(ret, size, "/proc/%u/map_files/%" PRIx64 "-%" PRIx64, pid, map->start, map->end);
 }
 
+/*
+ * maps writes the path as seen from our root, where that leads to it (a chroot), else from the root of its mount namespace. Either
+ * may name another file by now: then it is gone.
+ */
+static int open_by_path(uint32_t pid, const struct proc_map *map, struct stat *ret)
+{
+	const uint32_t roots[] = {pid, (uint32_t)getpid()};
+
+	for (size_t i = 0; i < ARRAY_SIZE(roots) && map->path[0] == '/'; i++) {
+		int fd = exe_files_open_in_root(roots[i], map->path, ret);
+		if (fd >= 0 && ret->st_ino == map->inode)
+			return fd;
+		if (fd >= 0)
+			(void)close(fd);
+	}
+	return -1;
+}
+
 bool exe_files_stat(uint32_t pid, const struct proc_map *map, struct stat *ret)
 {
 	char path[PATH_BYTES];
@@ -54,7 +72,7 @@ bool exe_files_stat(uint32_t pid, const struct proc_map *map, struct stat *ret)
 	map_path(pid, map, path, sizeof(path));
 	if (stat(path, ret) == 0)
 		return S_ISREG(ret->st_mode);
-	CLEANUP(closep) int fd = map->path[0] == '/' ? exe_files_open_in_root(pid, map->path, ret) : -1;
+	CLEANUP(closep) int fd = open_by_path(pid, map, ret);
 	return fd >= 0;
 }
 
@@ -64,7 +82,7 @@ int exe_files_open(uint32_t pid, const struct proc_map *map, struct stat *ret)
 
 	map_path(pid, map, path, sizeof(path));
 	int fd = regular(open(path, OPEN_FLAGS), ret);
-	return fd >= 0 || map->path[0] != '/' ? fd : exe_files_open_in_root(pid, map->path, ret);
+	return fd >= 0 ? fd : open_by_path(pid, map, ret);
 }
 
 static int open_debug_at(uint32_t pid, const char *path)

@@ -16,7 +16,7 @@
 int exe_files_open_in_root(uint32_t pid, const char *path, struct stat *ret);
 /** The same, of a root by its folder ("/proc/PID/root"). */
 int exe_files_open_below(const char *root, const char *path, struct stat *ret);
-/** What the file behind a mapping is, without opening it: by /proc/PID/map_files, else by its path. False: gone, or not a file. */
+/** What the file behind a mapping is, without reading it: by /proc/PID/map_files, else by its path, if that is the same inode still. False: gone, or not a file. */
 bool exe_files_stat(uint32_t pid, const struct proc_map *map, struct stat *ret);
 /** Opens it in the same way; -1: gone, or not a regular file. */
 int exe_files_open(uint32_t pid, const struct proc_map *map, struct stat *ret);
