@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """cairn-agent --protocol otlp to a collector that is not ours (python3-grpcio, messages by protoc): ticks, off-CPU time and probes as
-profiles of their own; a collector that hangs, asks for a pause, refuses, rejects a part, or is away. And what cairnd makes of the three kinds.
+profiles of their own; a collector that hangs, asks for a pause, refuses, rejects a part, or is away; --probability. And what cairnd makes of the three kinds.
 
 Skipped (77) where python3-grpcio is not installed, or with the agent's own words where it is not permitted to run.
 """
 
+import datetime
 import os
 import signal
 import subprocess
@@ -278,12 +279,46 @@ def check_answers(executable):
     return ok & live.check(code == 0, f"exit {code}")
 
 
+def log_time(line):
+    """Of a line of the agent's log, in nanoseconds since 1970."""
+    when = datetime.datetime.strptime(line.split(" ", 1)[0], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
+    return round(when.timestamp() * 1000) * 10**6
+
+
+def check_probability(executable):
+    """Half of the intervals are sampled, at random: while the agent says that it does not sample, no sample is taken."""
+    collector = Collector()
+    program = subprocess.Popen([executable, "leaf", "spin"])
+    agent = Agent("--protocol", "otlp", "--collector", f"127.0.0.1:{collector.port}", "--samples-per-second", str(HZ), "--pid", str(program.pid),
+                  "--report-interval", "100ms", "--probability", "50", "--probability-interval", "1s", "--verbose")
+    turns = []
+    try:
+        # Begins sampling; each turn is the other way than the one before it.
+        while len(turns) < 5:
+            line = agent.wait_line(r" probability sampling=(yes|no)", 120)
+            turns.append((log_time(line), "sampling=yes" in line))
+        code, events = agent.end(signal.SIGTERM)
+    finally:
+        stop(program)
+        collector.stop()
+    ok = live.check(code == 0 and all(a[1] != b[1] for a, b in zip(turns, turns[1:])), f"five turns in {(turns[-1][0] - turns[0][0]) / 1e9:.1f} s, exit {code}")
+    lengths = [(b[0] - a[0]) / 1e9 for a, b in zip(turns, turns[1:])]
+    ok &= live.check(min(lengths) > 0.8, f"an interval lasts a second, or several that were drawn alike: {lengths}")
+    windows = [(p.time_unix_nano, p.time_unix_nano + p.duration_nano, sum(sum(s.values) for s in p.samples)) for _, p, _ in collector.profiles("samples")]
+    counted = {True: 0, False: 0}
+    for (begin, sampling), (end, _) in zip(turns, turns[1:]):
+        # A window that began while it was sampled may end a moment after the turn.
+        counted[sampling] += sum(value for start, stop_ns, value in windows if start >= begin + 3 * 10**8 and stop_ns <= end)
+    return ok & live.check(counted[True] > 20 and counted[False] == 0, f"{counted[True]} samples while it samples, {counted[False]} while it does not")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         executable = live.build(folder, "stacks", "gcc", "-O2", "-fomit-frame-pointer", "-fno-inline", "-fno-optimize-sibling-calls", "-fno-ipa-sra", "-Wl,--build-id")
         ok = check_kinds(executable)
         ok &= check_cairnd(folder, executable)
         ok &= check_answers(executable)
+        ok &= check_probability(executable)
         ok &= check_spool(folder, executable)
         ok &= check_hang(folder, executable)
     return 0 if ok else 1
