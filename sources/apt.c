@@ -438,17 +438,19 @@ static struct err *read_place(const char *path, struct apt_repositories *ret)
 	return read_sources(path, ret);
 }
 
-/* Debian keeps debug packages in an archive beside: <host>/debian bookworm -> <host>/debian-debug bookworm-debug. */
-static bool debug_archive(const struct apt_repository *place, struct apt_repository *ret)
+static struct err *read_places(const char *paths, struct apt_repositories *ret)
 {
-	size_t len = strlen(place->uri);
-
-	if (len < 7 || strcmp(place->uri + len - 7, "/debian") != 0 || len + 7 > sizeof(ret->uri) || strlen(place->suite) + 7 > sizeof(ret->suite))
-		return false;
-	*ret = *place;
-	(void)strcat(ret->uri, "-debug");
-	(void)strcat(ret->suite, "-debug");
-	return true;
+	for (const char *at = paths; *at;) {
+		size_t len = strcspn(at, " \t\n,");
+		CLEANUP(freep) char *path = strndup(at, len);
+		if (!path)
+			return err_nomem();
+		if (len)
+			TRY(read_place(path, ret));
+		at += len;
+		at += strspn(at, " \t\n,");
+	}
+	return NULL;
 }
 
 static void add_repository(struct apt *apt, const struct apt_repository *place, bool guessed)
@@ -467,7 +469,7 @@ static void add_repository(struct apt *apt, const struct apt_repository *place, 
 	apt->repositories[apt->count++] = (struct apt_repository_state){.place = *place, .id = id, .guessed = guessed};
 }
 
-struct err *source_apt(const struct source_context *context, const char *path, struct source **ret)
+struct err *source_apt(const struct source_context *context, const char *paths, struct source **ret)
 {
 	static const struct source_ops ops = {.find = find, .fetch = fetch_package, .bring = bring, .list = list, .destroy = destroy};
 	CLEANUP(freep) struct apt_repositories *places = calloc(1, sizeof(*places));
@@ -475,7 +477,7 @@ struct err *source_apt(const struct source_context *context, const char *path, s
 
 	if (!places)
 		return err_nomem();
-	TRY(err_wrap(read_place(path, places), "sources.apt"));
+	TRY(err_wrap(read_places(paths, places), "sources.apt"));
 	struct apt *apt = calloc(1, sizeof(*apt));
 	if (!apt)
 		return err_nomem();
@@ -484,11 +486,11 @@ struct err *source_apt(const struct source_context *context, const char *path, s
 	apt->context = *context;
 	(void)pthread_mutex_init(&apt->lock, NULL);
 	(void)pthread_mutex_init(&apt->learning, NULL);
-	(void)snprintf(apt->source.name, sizeof(apt->source.name), "apt %.110s", path);
+	(void)snprintf(apt->source.name, sizeof(apt->source.name), "apt %.110s", paths);
 	for (size_t i = 0; i < places->count; i++)
 		add_repository(apt, &places->items[i], false);
 	for (size_t i = 0; i < places->count; i++) /* behind those that were named: one may be both */
-		if (debug_archive(&places->items[i], &debug))
+		if (apt_debug_archive(&places->items[i], &debug))
 			add_repository(apt, &debug, true);
 	*ret = &apt->source;
 	return NULL;

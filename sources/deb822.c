@@ -310,3 +310,28 @@ struct err *apt_read_sources(struct text file, const char *name, struct apt_repo
 		TRY(read_line(cut_line(&file), ret));
 	return NULL;
 }
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t len = strlen(text), end_len = strlen(end);
+
+	return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+bool apt_debug_archive(const struct apt_repository *place, struct apt_repository *ret)
+{
+	static const char updates[] = "-updates", proposed[] = "-proposed-updates";
+	size_t len = strlen(place->suite);
+	const char *between = "";
+
+	if ((!ends_with(place->uri, "/debian") && !ends_with(place->uri, "/debian-security")) || ends_with(place->suite, "-debug"))
+		return false;
+	if (ends_with(place->suite, updates) && !ends_with(place->suite, proposed)) {
+		len -= strlen(updates);
+		between = proposed;
+	}
+	*ret = *place;
+	int uri_len = snprintf(ret->uri, sizeof(ret->uri), "%s-debug", place->uri);
+	int suite_len = snprintf(ret->suite, sizeof(ret->suite), "%.*s%s-debug", (int)len, place->suite, between);
+	return (size_t)uri_len < sizeof(ret->uri) && (size_t)suite_len < sizeof(ret->suite);
+}

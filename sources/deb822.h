@@ -71,5 +71,10 @@ struct apt_repositories {
  * ERR_LIMIT: more than APT_REPOSITORIES_MAX.
  */
 struct err *apt_read_sources(struct text file, const char *name, struct apt_repositories *ret) MUST_USE;
+/**
+ * Where Debian keeps the debug packages of a repository: <host>/debian bookworm -> <host>/debian-debug bookworm-debug, and so for
+ * debian-security. What is in bookworm-updates is in bookworm-proposed-updates-debug. False: it is none of these, or a debug archive.
+ */
+bool apt_debug_archive(const struct apt_repository *place, struct apt_repository *ret);
 
 #endif

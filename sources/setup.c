@@ -20,7 +20,7 @@ static void set_defaults(struct sources_options *options)
 		options->threads = SOURCES_THREADS_MAX;
 }
 
-typedef struct err *source_create_fn(const struct source_context *context, const char *word, struct source **ret);
+typedef struct err *source_create_fn(const struct source_context *context, const char *words, struct source **ret);
 
 static struct source_context context_of(const struct sources *sources)
 {
@@ -50,15 +50,16 @@ static struct err *add_each(struct sources *sources, const char *words, source_c
 	return NULL;
 }
 
-/* One source for all its folders. */
-static struct err *add_installed(struct sources *sources)
+/* One source for all words. */
+static struct err *add_one(struct sources *sources, const char *words, source_create_fn *create)
 {
-	const char *paths = sources->options.installed;
 	struct source_context context = context_of(sources);
 
-	if (!paths || !paths[0])
+	if (!words || !words[strspn(words, " ")])
 		return NULL;
-	TRY(source_installed(&context, paths, &sources->all[sources->count]));
+	if (sources->count == SOURCES_MAX)
+		return err_new(ERR_LIMIT, "more than %d sources", SOURCES_MAX);
+	TRY(create(&context, words, &sources->all[sources->count]));
 	sources->count++;
 	return NULL;
 }
@@ -76,8 +77,8 @@ static struct err *start(struct sources *sources)
 		.source_count = &sources->count};
 	TRY(sync_create(&sync, &sources->sync));
 	TRY(add_each(sources, options->directories, source_directory));
-	TRY(add_installed(sources));
-	TRY(add_each(sources, options->apt, source_apt));
+	TRY(add_one(sources, options->installed, source_installed));
+	TRY(add_one(sources, options->apt, source_apt));
 	TRY(add_each(sources, options->debuginfod, source_debuginfod));
 	for (uint32_t i = 0; i < options->threads + 1; i++) {
 		int error = pthread_create(&sources->threads[i], NULL, i < options->threads ? sources_asker_main : sources_poller_main, sources);

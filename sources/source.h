@@ -140,9 +140,10 @@ struct err *source_directory(const struct source_context *context, const char *p
 struct err *source_installed(const struct source_context *context, const char *paths, struct source **ret) MUST_USE;
 
 /**
- * Package repositories in APT's form. @p path: a sources file (one-line form, or deb822 in *.sources), or a folder like /etc/apt.
- * ERR_OS: it cannot be read; ERR_INVALID; ERR_LIMIT; ERR_NOMEM.
+ * Package repositories in APT's form, one source for all of them: what one has debug info of another has the program. @p paths: sources files
+ * (one-line form, or deb822 in *.sources), or folders like /etc/apt, separated by blanks.
+ * ERR_OS: one cannot be read; ERR_INVALID; ERR_LIMIT; ERR_NOMEM.
  */
-struct err *source_apt(const struct source_context *context, const char *path, struct source **ret) MUST_USE;
+struct err *source_apt(const struct source_context *context, const char *paths, struct source **ret) MUST_USE;
 
 #endif

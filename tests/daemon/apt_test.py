@@ -48,6 +48,34 @@ class Apt(RepositoryTest):
         self.wait_idle(daemon)
         self.check(self.ask(daemon, file_id=self.file_id))
 
+    def test_debug_archive_of_security_updates(self):
+        self.publish(base="debian-security", suite="stable-security", packages=[self.binary])
+        self.publish(base="debian-security-debug", suite="stable-security-debug", packages=[self.dbgsym])
+        daemon = self.daemon(name="test.list", text="deb [signed-by=%s] %s/debian-security stable-security main\n" % (self.keyring, self.server.url))
+        self.assertEqual(self.ask(daemon, wait_ms=0)["status"], "pending")
+        self.check(self.ask(daemon))
+        self.wait_idle(daemon)
+        self.check(self.ask(daemon, file_id=self.file_id))
+        self.assertEqual([self.server.asked["/debian-security/" + self.binary[2]], self.server.asked["/debian-security-debug/" + self.dbgsym[2]]], [1, 1])
+
+    def test_debug_archive_in_a_sources_file_of_its_own(self):
+        """As Ubuntu's, which is on another host and is named by whoever wants it."""
+        stanza, content, path = self.dbgsym
+        ddeb = path[:-len("deb")] + "ddeb"
+        self.publish(base="ubuntu", packages=[self.binary])
+        self.publish(base="ddebs", packages=[(stanza.replace(path, ddeb), content, ddeb)])
+        places = []
+        for base in "ubuntu", "ddebs":
+            places.append(os.path.join(self.work, base + ".list"))
+            with open(places[-1], "w") as file:
+                file.write("deb [signed-by=%s] %s/%s stable main\n" % (self.keyring, self.server.url, base))
+        daemon = Cairnd("--sources.apt", " ".join(places), "--sources.directories", "/nonexistent").start()
+        self.addCleanup(daemon.__exit__)
+        self.check(self.ask(daemon))
+        self.wait_idle(daemon)
+        self.check(self.ask(daemon, file_id=self.file_id))
+        self.assertEqual(self.server.asked["/ubuntu/" + self.binary[2]], 1)
+
     def test_debug_archive_that_does_not_exist_is_told_and_no_failure(self):
         self.publish()
         daemon = self.daemon()

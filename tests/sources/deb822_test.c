@@ -3,6 +3,7 @@
 #include "sources/gpgv.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 static struct text T(const char *text)
@@ -142,6 +143,39 @@ Test(apt_read_sources, keeps_the_keyring_and_the_components)
 	cr_assert_str_eq(found->items[0].components, "main contrib");
 	cr_assert_str_eq(found->items[0].signed_by, "/k.gpg");
 	free(found);
+}
+
+static const char *debug_archive_of(const char *uri, const char *suite)
+{
+	static char text[APT_URI_SIZE + APT_SUITE_SIZE + 1];
+	struct apt_repository place = {.components = "main", .signed_by = "/k.gpg"}, debug = {0};
+
+	(void)snprintf(place.uri, sizeof(place.uri), "%s", uri);
+	(void)snprintf(place.suite, sizeof(place.suite), "%s", suite);
+	if (!apt_debug_archive(&place, &debug))
+		return "none";
+	cr_expect_str_eq(debug.components, "main");
+	cr_expect_str_eq(debug.signed_by, "/k.gpg");
+	(void)snprintf(text, sizeof(text), "%s %s", debug.uri, debug.suite);
+	return text;
+}
+
+Test(apt_debug_archive, is_where_debian_has_it_and_nowhere_else)
+{
+	static char long_uri[APT_URI_SIZE];
+
+	cr_expect_str_eq(debug_archive_of("http://a/debian", "s"), "http://a/debian-debug s-debug");
+	cr_expect_str_eq(debug_archive_of("http://a/b/debian-security", "s-security"), "http://a/b/debian-security-debug s-security-debug");
+	cr_expect_str_eq(debug_archive_of("http://a/debian", "s-updates"), "http://a/debian-debug s-proposed-updates-debug");
+	cr_expect_str_eq(debug_archive_of("http://a/debian", "s-proposed-updates"), "http://a/debian-debug s-proposed-updates-debug");
+	cr_expect_str_eq(debug_archive_of("http://a/debian", "s-backports"), "http://a/debian-debug s-backports-debug");
+	cr_expect_str_eq(debug_archive_of("http://a/debian", "s-debug"), "none");
+	cr_expect_str_eq(debug_archive_of("http://a/debian-debug", "s"), "none");
+	cr_expect_str_eq(debug_archive_of("http://a/ubuntu", "s"), "none");
+	cr_expect_str_eq(debug_archive_of("http://a/x", "s"), "none");
+	memset(long_uri, 'a', sizeof(long_uri) - 1);
+	memcpy(long_uri + sizeof(long_uri) - 8, "/debian", 7);
+	cr_expect_str_eq(debug_archive_of(long_uri, "s"), "none");
 }
 
 Test(apt_read_sources, refuses_more_than_it_holds)
