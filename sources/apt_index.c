@@ -27,6 +27,7 @@
 
 enum {
 	RELEASE_MAX = 8 << 20,
+	RELEASE_TOTAL_MS = 60 * 1000, /* further tries included: others wait for it */
 	INDEX_MAX = 256 << 20,
 	STANZA_MAX = 4 << 20, /* of a Packages index; and a line of a Contents index */
 	PIECE = 256 << 10,
@@ -426,7 +427,7 @@ static struct err *refresh_one(struct apt *apt, struct apt_repository_state *rep
 
 	(void)snprintf(url, sizeof(url), "%s/dists/%s/InRelease", repository->place.uri, repository->place.suite);
 	TRY(load(apt, repository));
-	struct fetch_request request = {.url = url, .limit = RELEASE_MAX};
+	struct fetch_request request = {.url = url, .limit = RELEASE_MAX, .total_ms = RELEASE_TOTAL_MS};
 	if (repository->digest[0]) {
 		request.etag = repository->etag;
 		request.last_modified = repository->last_modified;

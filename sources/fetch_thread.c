@@ -289,6 +289,7 @@ static void landed(struct flight *flight, CURLcode code)
 	long status = 0;
 
 	(void)curl_easy_getinfo(flight->curl, CURLINFO_RESPONSE_CODE, &status);
+	flight_note_source(flight);
 	if (code == CURLE_WRITE_ERROR && flight->enough)
 		code = CURLE_OK; /* we have what we asked for and hung up */
 	if (code != CURLE_OK) {

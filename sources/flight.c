@@ -37,6 +37,15 @@ static curl_socket_t on_socket(void *user, curlsocktype purpose, struct curl_soc
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+void flight_note_source(struct flight *flight)
+{
+	char *ip = NULL;
+
+	if (flight->redirects > 0 || has_proxy() || curl_easy_getinfo(flight->curl, CURLINFO_PRIMARY_IP, &ip) != CURLE_OK)
+		return;
+	flight->source_is_private = flight->source_is_private || (ip && ip[0] && address_host_is_private(ip));
+}
+
 static bool header_is(const char *line, size_t len, const char *name, char *value, size_t size)
 {
 	size_t name_len = strlen(name);

@@ -75,6 +75,8 @@ struct fetch {
 uint64_t fetch_now_ms(void);
 /** A libcurl handle with everything set, in flight->curl. False: out of memory, nothing is left behind. */
 bool flight_prepare(struct flight *flight);
+/** After an attempt: whether the configured address is a private one, also where a connection was used again and no socket made. */
+void flight_note_source(struct flight *flight);
 /**
  * At the first byte of a good body, or at the end of an empty one: is it the one that we want, and where does it belong?
  * False, with a reason in flight->refusal.

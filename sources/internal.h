@@ -16,6 +16,7 @@
 
 enum {
 	SOURCES_THREADS_MAX = 16,
+	SOURCES_NEAR_THREADS = 2,
 	SOURCES_TOGETHER_MAX = 4, /* sources that are asked at the same time for one ID; others after them */
 	SOURCES_BUDGETS = 1024, /* requesters; they share by hash */
 };
@@ -23,7 +24,7 @@ enum {
 struct item {
 	struct item *next;
 	struct store_query query; /* as it is known: public tenant, one or both IDs; lock, while several threads ask */
-	bool taken;
+	bool taken, near_done; /* lock; near_done: what lies on this machine was looked through */
 	bool has_debug, has_runtime; /* here, or on its way; lock */
 	bool wants_runtime; /* without it the search goes on: addresses may be file offsets, which mean something in that file only */
 	char phase[STORE_ASK_SOURCE_SIZE + 16];
@@ -47,18 +48,19 @@ struct sources {
 	struct kernels kernels;
 	struct sync *sync;
 	struct source *all[SOURCES_MAX];
-	size_t count;
+	size_t count, near_count; /* the first of them lie on this machine */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool stopping;
 	struct item *first, **last;
 	struct sources_stats stats;
 	struct budget budgets[SOURCES_BUDGETS];
-	pthread_t threads[SOURCES_THREADS_MAX + 1]; /* the last one polls and refreshes */
+	pthread_t threads[SOURCES_NEAR_THREADS + SOURCES_THREADS_MAX + 1];
 	uint32_t started;
 };
 
-/** Takes items and asks, until the end. */
+/** Takes items and asks, until the end: folders of this machine; everybody else. */
+void *sources_near_main(void *sources);
 void *sources_asker_main(void *sources);
 /** Looks at misses, refreshes indices, forgets what is over, until the end. */
 void *sources_poller_main(void *sources);

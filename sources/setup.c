@@ -64,6 +64,16 @@ static struct err *add_one(struct sources *sources, const char *words, source_cr
 	return NULL;
 }
 
+static struct err *start_thread(struct sources *sources, void *(*main)(void *))
+{
+	int error = pthread_create(&sources->threads[sources->started], NULL, main, sources);
+
+	if (error)
+		return err_os(error, "start the threads of sources");
+	sources->started++;
+	return NULL;
+}
+
 static struct err *start(struct sources *sources)
 {
 	const struct sources_options *options = &sources->options;
@@ -78,15 +88,14 @@ static struct err *start(struct sources *sources)
 	TRY(sync_create(&sync, &sources->sync));
 	TRY(add_each(sources, options->directories, source_directory));
 	TRY(add_one(sources, options->installed, source_installed));
+	sources->near_count = sources->count;
 	TRY(add_one(sources, options->apt, source_apt));
 	TRY(add_each(sources, options->debuginfod, source_debuginfod));
-	for (uint32_t i = 0; i < options->threads + 1; i++) {
-		int error = pthread_create(&sources->threads[i], NULL, i < options->threads ? sources_asker_main : sources_poller_main, sources);
-		if (error)
-			return err_os(error, "start the threads of sources");
-		sources->started++;
-	}
-	return NULL;
+	for (uint32_t i = 0; i < SOURCES_NEAR_THREADS; i++)
+		TRY(start_thread(sources, sources_near_main));
+	for (uint32_t i = 0; i < options->threads; i++)
+		TRY(start_thread(sources, sources_asker_main));
+	return start_thread(sources, sources_poller_main);
 }
 
 struct err *sources_start(struct store *store, const struct sources_options *options, struct sources **ret)

@@ -5,7 +5,8 @@
  * An ID is its build ID where that is known, else its file ID: answers to a build ID serve all its files. A source may know a file ID's
  * build ID: then the sources behind it are asked by that. The search ends when debug info was found, and for a file ID the runtime file,
  * too: each source is asked for what is lacking yet. Sources that may be asked together (together.c) are: what
- * an item knows is then read and learnt by several threads, under the lock. An item is in
+ * an item knows is then read and learnt by several threads, under the lock. What lies on this machine is looked through by threads of its own
+ * before an item goes on to those who ask over a network, so that no slow server keeps an ID from a folder that has it. An item is in
  * the list from sources_ask until its last source has answered and the job, if any, is durable: so whoever looks sees `pending`
  * first by the item and then by the job, without a gap. (A read that began before the job was committed sees neither: an answer
  * FOUND of the last FRESH_MS counts as pending, too.)
@@ -320,13 +321,13 @@ static bool is_over(struct sources *sources, const struct item *item)
 	return sources_is_stopping(sources) || (!lacks.debug && (!lacks.runtime || !item->wants_runtime));
 }
 
-static void ask_all(struct sources *sources, struct item *item)
+/* Asks the sources from @p first up to @p end for what the item lacks. */
+static void ask_all(struct sources *sources, struct item *item, size_t first, size_t end)
 {
 	struct source *due[SOURCES_TOGETHER_MAX];
 
-	err_free(look_at_store(sources, item));
-	for (size_t i = 0; i < sources->count && !is_over(sources, item);) {
-		size_t n = together_count(&sources->all[i], sources->count - i);
+	for (size_t i = first; i < end && !is_over(sources, item);) {
+		size_t n = together_count(&sources->all[i], end - i);
 		size_t due_count = choose_due(sources, item, &sources->all[i], n, due);
 		if (due_count > 0)
 			together_ask(sources, item, due, due_count);
@@ -334,13 +335,13 @@ static void ask_all(struct sources *sources, struct item *item)
 	}
 }
 
-static struct item *take_item(struct sources *sources)
+static struct item *take_item(struct sources *sources, bool near)
 {
 	struct item *item = NULL;
 
 	(void)pthread_mutex_lock(&sources->lock);
 	while (!sources->stopping) {
-		for (item = sources->first; item && item->taken; item = item->next)
+		for (item = sources->first; item && (item->taken || item->near_done == near); item = item->next)
 			;
 		if (item)
 			break;
@@ -368,13 +369,39 @@ static void drop_item(struct sources *sources, struct item *item)
 	free(item);
 }
 
+/* On to those who are asked over a network. */
+static void hand_on(struct sources *sources, struct item *item)
+{
+	(void)pthread_mutex_lock(&sources->lock);
+	item->near_done = true;
+	item->taken = false;
+	(void)pthread_cond_broadcast(&sources->changed);
+	(void)pthread_mutex_unlock(&sources->lock);
+}
+
+void *sources_near_main(void *argument)
+{
+	struct sources *sources = argument;
+	struct item *item;
+
+	while ((item = take_item(sources, true))) {
+		err_free(look_at_store(sources, item));
+		ask_all(sources, item, 0, sources->near_count);
+		if (is_over(sources, item))
+			drop_item(sources, item);
+		else
+			hand_on(sources, item);
+	}
+	return NULL;
+}
+
 void *sources_asker_main(void *argument)
 {
 	struct sources *sources = argument;
 	struct item *item;
 
-	while ((item = take_item(sources))) {
-		ask_all(sources, item);
+	while ((item = take_item(sources, false))) {
+		ask_all(sources, item, sources->near_count, sources->count);
 		drop_item(sources, item);
 	}
 	return NULL;

@@ -34,7 +34,7 @@ struct sources_options {
 	uint64_t keep_packages_bytes; /* fetched packages that are kept for the next file of them: 4 GiB */
 	uint64_t keep_packages_ms;    /* since they were last wanted: 1 h */
 	uint32_t ids_per_hour;	 /* new unknown IDs of one requester: 10,000 */
-	uint32_t threads;	 /* IDs at once: 4 */
+	uint32_t threads;	 /* IDs at once, of those who are asked over a network: 4 */
 	uint64_t map_max;	 /* address space: 16 GiB */
 	bool ask_private;	 /* IDs that no public index names go to public servers, too */
 	/* For the log: what a source said; NULL: not wanted. Any thread of ours. */

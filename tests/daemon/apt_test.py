@@ -170,6 +170,41 @@ class Apt(RepositoryTest):
                 self.server.files = {"/x/dists/stable/InRelease": answer}
                 self.refused(words)
 
+    def test_nonsense_in_place_of_an_index_and_of_a_package(self):
+        html = (200, b"<html>log in</html>", {"Content-Type": "text/html"})
+        for name, answer, of_index, of_package in (("html", html, ("failed", "were promised"), ("refused", "were promised")),
+                                                   ("redirects", None, ("failed", "redirected more than"), ("failed", "redirected more than")),
+                                                   ("forbidden", (403, b"", {}), ("failed", "403"), ("failed", "403")),
+                                                   ("500", (500, b"", {}), ("failed", "500"), ("failed", "500"))):
+            for of, (want, words) in (("index", of_index), ("package", of_package)):
+                with self.subTest(name + " for the " + of):
+                    self.server.files.clear()
+                    self.server.asked.clear()
+                    self.publish(base="x")
+                    path = self.index_path if of == "index" else "/x/" + self.dbgsym[2]
+                    self.server.files[path] = answer or (302, b"", {"Location": path})
+                    self.refused(words, answer=want)
+                    self.assertLessEqual(self.server.asked[path], 5)  # four tries, or four redirects
+
+    def test_slow_repository_holds_up_no_folder(self):
+        self.publish(base="x")
+        tree = os.path.join(self.work, "tree")
+        os.mkdir(tree)
+        shutil.copy(self.path, os.path.join(tree, "sample"))
+        self.server.gate.clear()
+        daemon = self.daemon(base="x", flags=("--sources.directories", tree))
+        others = [{"build_id": "%02x" % i * 20, "addresses": [1]} for i in range(20)]
+        daemon.symbolize({"modules": others})
+        end = time.monotonic() + 20
+        while not self.server.asked:  # it is being asked, and does not answer
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        self.check(self.ask(daemon, wait_ms=20000))
+        module = daemon.symbolize({"modules": others[:1]})[0]
+        self.assertEqual(module["status"], "pending")
+        self.assertIn("asking apt", module["reason"])
+        self.assertEqual(sum(self.server.asked.values()), 1)
+
     def test_package_that_is_not_as_promised(self):
         self.publish(base="x")
         self.server.files["/x/" + self.dbgsym[2]] = self.binary[1]

@@ -28,6 +28,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	err_free(release_check_dates(all, 1795219200));
 	err_free(apt_read_sources(all, "a.sources", found));
 	err_free(apt_read_sources(all, "a.list", found));
+	for (size_t i = 0; i < found->count; i++) {
+		struct apt_repository debug;
+		(void)apt_debug_archive(&found->items[i], &debug);
+	}
 	free(found);
 	return 0;
 }

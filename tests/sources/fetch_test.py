@@ -319,6 +319,11 @@ class Fetch(unittest.TestCase):
         self.assertIn("redirected more than 4 times", result["reason"])
         self.assertEqual(sum(Handler.hits.values()), 5)
 
+    def test_redirect_on_a_connection_that_was_used_before(self):
+        """No socket is made then by which to see that the configured address is a private one, too."""
+        for result in self.probe([self.line("ok"), self.line("moved")]):
+            self.check_body(result)
+
     def test_redirects_are_followed_to_http_only(self):
         self.check_body(self.one("moved"))
         for path in ("nowhere", "nolocation"):

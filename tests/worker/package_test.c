@@ -201,6 +201,27 @@ Test(worker_package, hostile_names_are_cleaned_and_foreign_letters_kept)
 	cr_assert_str_eq(seen.results[0].facts.name, "abs/b?d");
 }
 
+Test(worker_package, links_devices_and_fifos_are_passed_over)
+{
+	struct spawn_limits limits = run_limits();
+
+	run_shell("mkdir ar; cd ar; dpkg-deb --root-owner-group -Zgzip -b ../root x.deb >/dev/null; ar x x.deb; rm x.deb; python3 -c \"\n"
+		  "import tarfile\n"
+		  "with tarfile.open('data.tar.gz', 'w:gz') as tar:\n"
+		  "    for name, kind in (('link', tarfile.SYMTYPE), ('hard', tarfile.LNKTYPE), ('tty', tarfile.CHRTYPE), ('disk', tarfile.BLKTYPE),\n"
+		  "                       ('fifo', tarfile.FIFOTYPE), ('folder', tarfile.DIRTYPE), ('unheard-of', b'Z')):\n"
+		  "        entry = tarfile.TarInfo('usr/bin/' + name)\n"
+		  "        entry.type, entry.linkname, entry.devmajor, entry.devminor = kind, '/etc/passwd', 1, 5\n"
+		  "        tar.addfile(entry)\n"
+		  "    tar.add('../sample', 'usr/bin/last')\n"
+		  "\" && ar rc ../x.deb debian-binary control.tar.gz data.tar.gz");
+	struct spawn_report report = run_package("x.deb", &limits, &seen);
+	cr_assert_eq(report.outcome, SPAWN_DONE, "%s", report.reason);
+	cr_assert_eq(seen.count, 1);
+	cr_expect_str_eq(seen.results[0].facts.name, "usr/bin/last");
+	cr_expect_eq(seen.skipped, 0, "%s", seen.skipped_text);
+}
+
 Test(worker_package, an_archive_of_headers_only_is_counted)
 {
 	struct spawn_limits limits = run_limits();
