@@ -440,10 +440,12 @@ class Sources(unittest.TestCase):
 
     def test_executable_of_one_that_was_given_up_is_not_lost(self):
         daemon = self.two_servers({self.paths[0]: read(self.debug)}, self.both())
+        self.server.gate.clear()
         self.other.gate.clear()
         daemon = self.start(daemon)
         self.ask(daemon, build_id=self.id)
-        self.until_asked(self.other)
+        self.until_asked(self.server, self.other)
+        self.server.gate.set()
         end = time.monotonic() + 30
         while self.other.asked.get(self.paths[1], 0) == 0:  # the other was given up, and then asked for what the first has not
             self.assertLess(time.monotonic(), end)
