@@ -81,7 +81,7 @@ int main(int argc, char **argv)
 {
 	bool has_debug = argc == 2 && strcmp(argv[1], "debug") == 0;
 	struct sandbox_limits limits = {.memory_bytes = MEMORY_BYTES, .cpu_seconds = CPU_SECONDS, .file_bytes = UNWIND_RESULT_BYTES_MAX,
-		.last_fd = has_debug ? UNWIND_FD_DEBUG : UNWIND_FD_BINARY};
+		.last_fd = has_debug ? UNWIND_FD_DEBUG : UNWIND_FD_BINARY, .has_one_thread = true};
 	struct stat st;
 
 	if ((argc != 1 && !has_debug) || fstat(limits.last_fd, &st) != 0) {

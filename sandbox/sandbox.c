@@ -318,7 +318,8 @@ struct err *sandbox_enter(const struct sandbox_limits *limits)
 		return err_os(errno, "sigaction");
 	if (close_range((unsigned)limits->last_fd + 1, ~0u, 0))
 		return err_os(errno, "close_range");
-	TRY(warm_allocator());
+	if (!limits->has_one_thread)
+		TRY(warm_allocator());
 	TRY(process_flags());
 	TRY(limit_all(limits));
 	return filter_load();

@@ -16,6 +16,7 @@ struct sandbox_limits {
 	uint64_t cpu_seconds;	/* SIGXCPU, then SIGKILL a second later */
 	uint64_t file_bytes;	/* the scratch file */
 	int last_fd;		/* descriptors above it are closed, and no new ones can be made */
+	bool has_one_thread; /* it starts no other: none has to be made ready for */
 };
 
 /**

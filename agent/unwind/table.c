@@ -16,11 +16,12 @@
 
 struct point {
 	uint64_t vaddr;
-	uint32_t order; /* of rows: later ones win */
 	uint16_t info;
 	uint16_t last; /* info that holds at its end: another one when a push or pop was merged into it */
 	bool is_end;
 };
+
+enum { MEMO = 256, DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, DIGITS_MAX = 64 / DIGIT_BITS + 1 };
 
 struct builder {
 	struct unwind_infos rows; /* of all rows; what is kept of them is numbered in infos */
@@ -29,7 +30,10 @@ struct builder {
 	struct point *points;
 	size_t count, cap;
 	uint64_t end; /* of the row before */
+	uint16_t info; /* .. and what it says */
 	bool has_row;
+	struct unwind_info seen[MEMO]; /* rows' infos by a cheap hash, with their numbers: most rows say what others said */
+	uint16_t seen_number[MEMO];
 };
 
 struct err *unwind_infos_init(struct unwind_infos *ret)
@@ -87,7 +91,7 @@ static struct err *add_point(struct builder *b, uint64_t vaddr, uint16_t info, b
 		b->points = points;
 		b->cap = cap;
 	}
-	b->points[b->count] = (struct point){.vaddr = vaddr, .order = (uint32_t)b->count, .info = info, .last = info, .is_end = is_end};
+	b->points[b->count] = (struct point){.vaddr = vaddr, .info = info, .last = info, .is_end = is_end};
 	b->count++;
 	return NULL;
 }
@@ -95,6 +99,20 @@ static struct err *add_point(struct builder *b, uint64_t vaddr, uint16_t info, b
 static struct err *end_function(struct builder *b)
 {
 	return b->has_row ? add_point(b, b->end, UNWIND_NONE, true) : NULL;
+}
+
+/** unwind_infos_number, by way of a memo. */
+static struct err *number_of(struct builder *b, const struct unwind_info *info, uint16_t *ret)
+{
+	uint32_t hash = (uint32_t)info->cfa_off * 3 ^ (uint32_t)info->fp_off * 5 ^ (uint32_t)info->bx_off * 7 ^ info->cfa_reg ^ (uint32_t)info->fp << 3;
+	uint32_t at = (hash ^ hash >> 8) % MEMO;
+
+	if (b->seen_number[at] == 0 || memcmp(&b->seen[at], info, sizeof(*info)) != 0) {
+		TRY(unwind_infos_number(&b->rows, info, &b->seen_number[at]));
+		b->seen[at] = *info;
+	}
+	*ret = b->seen_number[at];
+	return NULL;
 }
 
 static struct err *take_row(void *context, const struct frames_row *row)
@@ -106,33 +124,84 @@ static struct err *take_row(void *context, const struct frames_row *row)
 		return NULL;
 	if (b->has_row && row->low != b->end)
 		TRY(end_function(b));
-	TRY(unwind_infos_number(&b->rows, &row->info, &info));
+	TRY(number_of(b, &row->info, &info));
 	b->counts_from_rbx |= row->info.cfa_reg == UNWIND_REG_RBX;
-	TRY(add_point(b, row->low, info, false));
+	/* Where only registers that nobody follows are saved, a row says what the one before said. */
+	if (!b->has_row || row->low != b->end || info != b->info)
+		TRY(add_point(b, row->low, info, false));
 	b->end = row->high;
+	b->info = info;
 	b->has_row = true;
 	return NULL;
 }
 
-static int compare_points(const void *a, const void *b)
+static bool is_before(const struct point *x, const struct point *y)
 {
-	const struct point *x = a, *y = b;
-
 	if (x->vaddr != y->vaddr)
-		return x->vaddr < y->vaddr ? -1 : 1;
-	if (x->is_end != y->is_end)
-		return x->is_end ? -1 : 1;
-	return x->order < y->order ? -1 : x->order > y->order;
+		return x->vaddr < y->vaddr;
+	return x->is_end && !y->is_end;
+}
+
+static bool is_sorted(const struct point *points, size_t count)
+{
+	for (size_t i = 1; i < count; i++)
+		if (is_before(&points[i], &points[i - 1]))
+			return false;
+	return true;
+}
+
+/* What points are sorted by, DIGIT_BITS at a time: digit 0 is ends before beginnings, the others are of the address. */
+static size_t digit_of(const struct point *p, uint64_t lowest, unsigned digit)
+{
+	return digit == 0 ? !p->is_end : (p->vaddr - lowest) >> (DIGIT_BITS * (digit - 1)) & (DIGITS - 1);
+}
+
+static void sort_by(const struct point *from, struct point *to, size_t count, uint64_t lowest, unsigned digit)
+{
+	uint32_t places[DIGITS] = {0}, place = 0;
+
+	for (size_t i = 0; i < count; i++)
+		places[digit_of(&from[i], lowest, digit)]++;
+	for (size_t i = 0; i < DIGITS; i++) {
+		uint32_t next = place + places[i];
+		places[i] = place;
+		place = next;
+	}
+	for (size_t i = 0; i < count; i++)
+		to[places[digit_of(&from[i], lowest, digit)]++] = from[i];
+}
+
+/** By address, ends before beginnings, else in the order of rows: a radix sort, since there are millions, within a narrow span. */
+static struct err *sort(struct builder *b)
+{
+	uint64_t lowest = UINT64_MAX, highest = 0;
+
+	if (is_sorted(b->points, b->count))
+		return NULL;
+	CLEANUP(freep) struct point *other = malloc(b->count * sizeof(*other));
+	if (!other)
+		return err_nomem();
+	for (size_t i = 0; i < b->count; i++) {
+		lowest = b->points[i].vaddr < lowest ? b->points[i].vaddr : lowest;
+		highest = b->points[i].vaddr > highest ? b->points[i].vaddr : highest;
+	}
+	for (unsigned digit = 0; digit == 0 || (digit <= DIGITS_MAX && (highest - lowest) >> (DIGIT_BITS * (digit - 1)) > 0); digit++) {
+		sort_by(b->points, other, b->count, lowest, digit);
+		struct point *sorted = other;
+		other = b->points;
+		b->points = sorted;
+	}
+	return NULL;
 }
 
 /** Sorts, and keeps one point an address and one a change of info. */
-static void reduce(struct builder *b)
+static struct err *reduce(struct builder *b)
 {
 	size_t kept = 0;
 
 	if (b->count == 0)
-		return;
-	qsort(b->points, b->count, sizeof(*b->points), compare_points);
+		return NULL;
+	TRY(sort(b));
 	for (size_t i = 0; i < b->count; i++) {
 		struct point p = b->points[i];
 		if (i + 1 < b->count && b->points[i + 1].vaddr == p.vaddr)
@@ -146,6 +215,7 @@ static void reduce(struct builder *b)
 		b->points[kept++] = p;
 	}
 	b->count = kept;
+	return NULL;
 }
 
 /*
@@ -337,7 +407,7 @@ static struct err *build(const struct unwind_elf *elf, const struct unwind_elf *
 	if (counts->fdes == 0) /* a PLT alone is not worth a table */
 		return NULL;
 	TRY(share_infos(b));
-	reduce(b);
+	TRY(reduce(b));
 	TRY(merge(b));
 	return fill(b, table);
 }
