@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * An executable's life: added (its head is read here, so that addresses can be told; its table is pending) -> built by
- * cairn-unwind and copied, piece by piece, from the result into the arrays -> unused -> evicted when place is wanted, forgotten
- * after EXES_IDLE_MS. Whatever goes wrong with one leaves it to frame pointers, counted, with the reason in the log.
+ * An executable's life: added (its head is read here, so that addresses can be told) -> wanted by a sample that cannot go on
+ * without its table -> built by cairn-unwind and copied, piece by piece, from the result into the arrays -> unused -> evicted
+ * when place is wanted (the next sample wants it again), forgotten after EXES_IDLE_MS. Most files that are mapped never hold a
+ * sampled frame, so most tables are never made. Whatever goes wrong with one leaves it to frame pointers, counted, with the
+ * reason in the log.
+ *
+ * Of those that wait the one that most samples want is next, within a share of the machine's CPU time (exes_limit); with such a
+ * limit a large file's table (a compiler's library takes 0.2 s) is not made for one sample's sake.
  *
  * Infos in a result are numbered by its own list; here each becomes one of the infos that all executables share. Order of
  * writing: infos, deltas, pages, then the executable, so that the kernel never follows a number that is not there yet.
@@ -28,9 +33,9 @@ enum { CHUNK_BYTES = 16384 };
 
 enum state {
 	STATE_FREE,
-	STATE_PENDING,
+	STATE_KNOWN,   /* its table was not wanted yet, or made place */
+	STATE_PENDING, /* in the queue */
 	STATE_READY,   /* with deltas, or without: frame pointers */
-	STATE_EVICTED, /* its deltas made place; the number stands */
 };
 
 struct slot {
@@ -40,9 +45,11 @@ struct slot {
 	uint32_t references; /* mappings of known processes */
 	uint64_t idle_since_ms;
 	uint32_t first_page, page_count, first_delta, delta_count;
-	int fd;	       /* while pending */
-	uint32_t pid;  /* that it was seen in */
-	char *path;    /* while pending */
+	int fd;		 /* while pending */
+	uint32_t pid;	 /* that wants it: whose root holds its debug file */
+	uint32_t wanted; /* samples that could not go on without it, ever */
+	uint64_t pending_since_ms;
+	char *path;
 };
 
 struct exes {
@@ -53,9 +60,12 @@ struct exes {
 	struct slot *slots; /* UNWIND_EXES_MAX; number 0 is none */
 	struct hmap index;  /* digest of the key -> number */
 	uint32_t top;	    /* numbers above were never given out */
-	uint32_t queue[EXES_PENDING_MAX]; /* a ring of pending numbers; the first may be under way */
-	uint32_t head, pending;
-	bool head_has_debug; /* the run under way has its debug file */
+	uint32_t queue[EXES_PENDING_MAX]; /* pending numbers, as they came; without the one under way */
+	uint32_t queued;
+	uint32_t building;   /* the number under way; 0: none */
+	bool has_debug;	     /* .. with its debug file */
+	uint64_t limit_ns_per_s, credit_max_ns, credited_ms, started_ms; /* exes_limit; 0: none */
+	int64_t credit_ns;
 	struct exes_counters counters;
 };
 
@@ -73,8 +83,6 @@ static struct err *init(struct exes *x, const struct tables_arrays *arrays, cons
 		return err_nomem();
 	TRY(builder_create(program, &x->builder));
 	memcpy(arrays->infos, x->infos.items, x->infos.count * sizeof(*x->infos.items));
-	/* Executable 0 stands for those that had to wait. */
-	arrays->exes[0] = (struct unwind_exe){.otherwise = UNWIND_PENDING};
 	return NULL;
 }
 
@@ -93,10 +101,14 @@ struct err *exes_create(const struct tables_arrays *arrays, const char *program,
 	return NULL;
 }
 
-static void end_pending(struct slot *slot)
+static void close_file(struct slot *slot)
 {
 	closep(&slot->fd);
 	slot->fd = -1;
+}
+
+static void forget_path(struct slot *slot)
+{
 	free(slot->path);
 	slot->path = NULL;
 }
@@ -106,9 +118,11 @@ void exes_destroy(struct exes *x)
 	if (!x)
 		return;
 	builder_destroy(x->builder);
-	for (uint32_t i = 1; i < x->top; i++)
+	for (uint32_t i = 1; i < x->top; i++) {
 		if (x->slots[i].state == STATE_PENDING)
-			end_pending(&x->slots[i]);
+			close_file(&x->slots[i]);
+		forget_path(&x->slots[i]);
+	}
 	unwind_infos_deinit(&x->infos);
 	ranges_deinit(&x->pages);
 	ranges_deinit(&x->deltas);
@@ -133,8 +147,7 @@ uint32_t exes_find(struct exes *x, const struct exe_key *key)
 {
 	uint64_t number = 0;
 
-	if (!hmap_get(&x->index, digest_of(key), &number) || memcmp(&x->slots[number].key, key, sizeof(*key)) != 0 ||
-		x->slots[number].state == STATE_EVICTED)
+	if (!hmap_get(&x->index, digest_of(key), &number) || memcmp(&x->slots[number].key, key, sizeof(*key)) != 0)
 		return 0;
 	x->counters.hits++;
 	return (uint32_t)number;
@@ -192,64 +205,93 @@ static struct err *identify(int fd, uint64_t size, struct tables_exe *exe)
 	return NULL;
 }
 
-bool exes_is_busy(const struct exes *x)
-{
-	return x->pending == EXES_PENDING_MAX;
-}
-
 static void log_refused(const struct slot *slot, const char *reason)
 {
 	log_debug("unwind-table", "file=%s by_frame_pointers=\"%s\"", slot->exe.name, reason);
 }
 
-/** The slot for a key: that of an evicted table, or a new one; 0: none. */
-static uint32_t slot_for(struct exes *x, const struct exe_key *key)
+struct err *exes_add(struct exes *x, const struct exe_key *key, int fd, const char *path, uint64_t now_ms, uint32_t *ret)
 {
-	uint64_t known = 0;
-
-	if (hmap_get(&x->index, digest_of(key), &known) && memcmp(&x->slots[known].key, key, sizeof(*key)) == 0)
-		return (uint32_t)known;
-	return free_number(x);
-}
-
-struct err *exes_add(struct exes *x, const struct exe_key *key, int take_fd_, const char *path, uint32_t pid, uint32_t *ret)
-{
-	CLEANUP(closep) int fd = take_fd_;
-	uint32_t number = slot_for(x, key);
+	uint32_t number = free_number(x);
 
 	*ret = 0;
-	if (number == 0)
+	if (number == 0) {
 		x->counters.full++;
-	if (number == 0 || exes_is_busy(x))
 		return NULL;
+	}
 	struct slot *slot = &x->slots[number];
-	uint32_t references = slot->references;
-	*slot = (struct slot){.state = STATE_READY, .key = *key, .references = references, .fd = -1, .pid = pid};
+	*slot = (struct slot){.state = STATE_KNOWN, .key = *key, .fd = -1, .idle_since_ms = now_ms};
 	set_name(&slot->exe, path);
-	struct err *e = identify(fd, key->size, &slot->exe);
-	enum err_code code = e ? err_code(e) : ERR_INTERNAL;
-	struct unwind_exe shown = {.otherwise = e ? UNWIND_FRAME_POINTER : UNWIND_PENDING};
+	CLEANUP(err_freep) struct err *e = identify(fd, key->size, &slot->exe);
+	slot->path = e ? NULL : strdup(path);
+	if ((e && err_code(e) == ERR_NOMEM) || (!e && !slot->path)) {
+		*slot = (struct slot){0};
+		return err_nomem();
+	}
 	if (e) {
 		x->counters.refused++;
 		log_refused(slot, err_message(e));
-		err_free(e);
-		if (code == ERR_NOMEM)
-			return err_nomem();
-	} else {
-		slot->path = strdup(path);
-		if (!slot->path)
-			return err_nomem();
-		slot->fd = take_fd(&fd);
-		slot->state = STATE_PENDING;
-		x->queue[(x->head + x->pending++) % EXES_PENDING_MAX] = number;
+		slot->state = STATE_READY;
 	}
-	TRY(hmap_set(&x->index, digest_of(key), number));
-	show_exe(x, number, shown);
 	x->top += number == x->top;
+	TRY(hmap_set(&x->index, digest_of(key), number));
+	show_exe(x, number, (struct unwind_exe){.otherwise = e ? UNWIND_FRAME_POINTER : UNWIND_PENDING});
 	x->counters.added++;
 	x->counters.count++;
 	*ret = number;
 	return NULL;
+}
+
+bool exes_needs_file(struct exes *x, uint32_t number)
+{
+	struct slot *slot = number > 0 && number < x->top ? &x->slots[number] : NULL;
+
+	if (slot && (slot->state == STATE_PENDING || slot->state == STATE_KNOWN))
+		slot->wanted++;
+	return slot && slot->state == STATE_KNOWN;
+}
+
+const char *exes_path(const struct exes *x, uint32_t number)
+{
+	return x->slots[number].path;
+}
+
+/** Takes queue place @p at out; its file is closed, and it may be wanted again. */
+static void drop_queued(struct exes *x, uint32_t at)
+{
+	struct slot *slot = &x->slots[x->queue[at]];
+
+	close_file(slot);
+	slot->state = STATE_KNOWN;
+	x->queued--;
+	memmove(&x->queue[at], &x->queue[at + 1], (x->queued - at) * sizeof(*x->queue));
+	x->counters.dropped++;
+}
+
+bool exes_want(struct exes *x, uint32_t number, const struct exe_key *key, int take_fd_, uint32_t pid, uint64_t now_ms)
+{
+	CLEANUP(closep) int fd = take_fd_;
+	struct slot *slot = &x->slots[number];
+
+	if (memcmp(&slot->key, key, sizeof(*key)) != 0) {
+		x->counters.replaced++;
+		return false;
+	}
+	if (x->queued == EXES_PENDING_MAX && x->limit_ns_per_s == 0)
+		return false;
+	if (x->queued == EXES_PENDING_MAX) /* the one that has waited longest, in vain */
+		drop_queued(x, 0);
+	slot->fd = take_fd(&fd);
+	slot->pid = pid;
+	slot->pending_since_ms = now_ms;
+	slot->state = STATE_PENDING;
+	x->queue[x->queued++] = number;
+	return true;
+}
+
+bool exes_is_pending(const struct exes *x, uint32_t number)
+{
+	return number > 0 && number < x->top && x->slots[number].state == STATE_PENDING;
 }
 
 /* ---- Places ---- */
@@ -283,7 +325,7 @@ static bool evict_one(struct exes *x, uint64_t now_ms)
 		return false;
 	show_exe(x, number, (struct unwind_exe){.otherwise = UNWIND_PENDING});
 	give_places(x, oldest, now_ms); /* no process maps it: nobody reads there */
-	oldest->state = STATE_EVICTED;
+	oldest->state = STATE_KNOWN;
 	x->counters.evicted++;
 	return true;
 }
@@ -440,31 +482,34 @@ static struct err *place(struct exes *x, uint32_t number, const struct builder_r
 	return NULL;
 }
 
-/** Runs cairn-unwind again with the debug file of the first in the queue. False: there is none. */
+/** Runs cairn-unwind again with the debug file of what is under way. False: there is none. */
 static bool try_debug_file(struct exes *x, const struct unwind_result *head, uint64_t now_ms)
 {
-	struct slot *slot = &x->slots[x->queue[x->head]];
+	struct slot *slot = &x->slots[x->building];
 
-	if (x->head_has_debug || head->outcome != UNWIND_NEEDS_DEBUG)
+	if (x->has_debug || head->outcome != UNWIND_NEEDS_DEBUG)
 		return false;
 	CLEANUP(closep) int fd = exe_files_open_debug(slot->pid, slot->path, &slot->exe.build_id, head->debuglink);
 	if (fd < 0)
 		return false;
 	struct err *e = builder_start(x->builder, slot->fd, fd, now_ms);
-	x->head_has_debug = !e;
+	x->has_debug = !e;
 	x->counters.debug_files += !e;
 	err_free(e);
-	return x->head_has_debug;
+	return x->has_debug;
 }
 
-/** What became of the first in the queue. */
+/** What became of the one under way. */
 static struct err *finish(struct exes *x, const struct builder_report *report, uint64_t now_ms)
 {
-	uint32_t number = x->queue[x->head];
+	uint32_t number = x->building;
 	struct slot *slot = &x->slots[number];
 	struct err *e = NULL;
 
+	log_debug("unwind-table", "file=%s outcome=%d cpu_us=%" PRIu64 " wanted=%u", slot->exe.name, report->outcome, report->cpu_ns / 1000, slot->wanted);
+	x->counters.built++;
 	x->counters.build_ns += report->cpu_ns;
+	x->credit_ns -= (int64_t)report->cpu_ns;
 	if (report->peak_rss_bytes > x->counters.build_peak_bytes)
 		x->counters.build_peak_bytes = report->peak_rss_bytes;
 	if (report->outcome == BUILDER_DONE && try_debug_file(x, &report->head, now_ms))
@@ -479,16 +524,63 @@ static struct err *finish(struct exes *x, const struct builder_report *report, u
 		show_exe(x, number, (struct unwind_exe){.otherwise = UNWIND_FRAME_POINTER});
 	}
 	x->counters.infos_dropped = x->infos.dropped;
-	end_pending(slot);
+	close_file(slot);
 	slot->state = STATE_READY;
+	slot->wanted = 0;
 	slot->idle_since_ms = now_ms;
-	x->head = (x->head + 1) % EXES_PENDING_MAX;
-	x->pending--;
-	x->head_has_debug = false;
+	x->building = 0;
+	x->has_debug = false;
 	if (e && err_code(e) == ERR_NOMEM)
 		return e;
 	err_free(e);
 	return NULL;
+}
+
+void exes_limit(struct exes *x, uint64_t ns_per_s, uint64_t first_ns, uint64_t max_ns)
+{
+	x->limit_ns_per_s = ns_per_s;
+	x->credit_max_ns = max_ns;
+	x->credit_ns = (int64_t)first_ns;
+	x->credited_ms = 0;
+}
+
+/** Credit of CPU time grows with the clock up to a most. What the start was given beyond that is good for EXES_START_MS. */
+static bool has_credit(struct exes *x, uint64_t now_ms)
+{
+	if (x->limit_ns_per_s == 0)
+		return true;
+	if (x->credited_ms == 0)
+		x->started_ms = x->credited_ms = now_ms;
+	x->credit_ns += (int64_t)((now_ms - x->credited_ms) * x->limit_ns_per_s / 1000);
+	if (now_ms - x->started_ms >= EXES_START_MS && x->credit_ns > (int64_t)x->credit_max_ns)
+		x->credit_ns = (int64_t)x->credit_max_ns;
+	x->credited_ms = now_ms;
+	return x->credit_ns > 0;
+}
+
+/** Whether so many samples want it that it is worth its making, which grows with the file. */
+static bool is_worth(const struct exes *x, const struct slot *slot)
+{
+	return x->limit_ns_per_s == 0 || slot->key.size / EXES_SAMPLE_BYTES <= slot->wanted;
+}
+
+/** Takes the number that most samples want out of the queue. 0: none is worth it yet. */
+static uint32_t take_most_wanted(struct exes *x)
+{
+	uint32_t best = 0, number = 0;
+
+	for (uint32_t i = 0; i < x->queued; i++) {
+		const struct slot *slot = &x->slots[x->queue[i]];
+		if (!is_worth(x, slot) || (number && slot->wanted <= x->slots[number].wanted))
+			continue;
+		best = i;
+		number = x->queue[i];
+	}
+	if (number) {
+		x->queued--;
+		memmove(&x->queue[best], &x->queue[best + 1], (x->queued - best) * sizeof(*x->queue));
+	}
+	return number;
 }
 
 struct err *exes_work(struct exes *x, uint64_t now_ms)
@@ -497,38 +589,39 @@ struct err *exes_work(struct exes *x, uint64_t now_ms)
 
 	if (builder_poll(x->builder, now_ms, &report))
 		TRY(finish(x, &report, now_ms));
-	if (x->pending == 0 || builder_busy(x->builder))
+	if (builder_busy(x->builder))
 		return NULL;
-	return builder_start(x->builder, x->slots[x->queue[x->head]].fd, -1, now_ms);
-}
-
-void exes_want(struct exes *x, uint32_t number)
-{
-	for (uint32_t i = 2; i < x->pending; i++) { /* the first may be under way */
-		uint32_t *at = &x->queue[(x->head + i) % EXES_PENDING_MAX], *next = &x->queue[(x->head + 1) % EXES_PENDING_MAX];
-		if (*at != number)
-			continue;
-		*at = *next;
-		*next = number;
-		return;
+	bool has = has_credit(x, now_ms);
+	if (x->queued == 0)
+		return NULL;
+	if (!has) {
+		x->counters.turns_without_credit++;
+		return NULL;
 	}
+	x->building = take_most_wanted(x);
+	return x->building ? builder_start(x->builder, x->slots[x->building].fd, -1, now_ms) : NULL;
 }
 
 uint32_t exes_pending(const struct exes *x)
 {
-	return x->pending;
+	return x->queued + (x->building != 0);
 }
 
 void exes_trim(struct exes *x, uint64_t now_ms)
 {
+	/* Nobody's file is held open for long. */
+	for (uint32_t i = x->limit_ns_per_s ? x->queued : 0; i-- > 0;)
+		if (now_ms - x->slots[x->queue[i]].pending_since_ms >= EXES_PENDING_MS)
+			drop_queued(x, i);
 	for (uint32_t i = 1; i < x->top; i++) {
 		struct slot *slot = &x->slots[i];
-		bool done = slot->state == STATE_READY || slot->state == STATE_EVICTED;
+		bool done = slot->state == STATE_READY || slot->state == STATE_KNOWN;
 		if (!done || slot->references > 0 || now_ms - slot->idle_since_ms < EXES_IDLE_MS)
 			continue;
 		show_exe(x, i, (struct unwind_exe){.otherwise = UNWIND_PENDING});
 		give_places(x, slot, now_ms + EXES_QUARANTINE_MS);
 		(void)hmap_remove(&x->index, digest_of(&slot->key));
+		forget_path(slot);
 		slot->state = STATE_FREE;
 		x->counters.count--;
 	}
@@ -539,5 +632,5 @@ void exes_trim(struct exes *x, uint64_t now_ms)
 void exes_counters(const struct exes *x, struct exes_counters *ret)
 {
 	*ret = x->counters;
-	ret->pending = x->pending;
+	ret->pending = exes_pending(x);
 }

@@ -23,6 +23,7 @@ struct options {
 	char *pids, *comms, *containers, *with_labels, *labels;
 	uint64_t probability, probability_ms;
 	uint64_t deltas, pages, mappings, ring_bytes;
+	uint64_t unwind_share; /* of 10,000 of the machine: CPU time for unwind tables */
 	char *off_cpu_text, *probes_text, *sysfs;
 	bool upload;
 	char *upload_url, *upload_exclude, *upload_program;

@@ -2,6 +2,9 @@
 /*
  * The arrays are the kernel's own, mapped: what is built is the same for both. Memory is the copied stack, from the stack
  * pointer on; what lies elsewhere (a handler's stack, one deeper than SAMPLE_CUT_BYTES) ends the walk as unreadable.
+ *
+ * A sample that waits is kept as it came, with a copy of the mappings that its addresses were looked up in: by the time its
+ * table is there the process may be gone, or be another program. It is unwound from the beginning each time.
  */
 #include "agent/resume.h"
 
@@ -10,6 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct waiting {
+	struct waiting *next;
+	uint64_t until_ms;
+	size_t bytes; /* of all this */
+	uint32_t exe; /* whose table it waits for */
+	uint32_t mapping_count;
+	struct unwind_mapping *mappings;
+	struct sample_head head; /* as it came; frames and what was cut follow */
+	uint64_t frames[];
+};
+
 struct resume {
 	struct tables *tables;
 	const struct tables_arrays *arrays;
@@ -17,6 +31,9 @@ struct resume {
 	struct sample_head head;
 	struct unwind_stack stack;
 	uint64_t frames[UNWIND_FRAMES_MAX + SAMPLE_KERNEL_MAX];
+	struct waiting *first, **end; /* in the order they came */
+	struct waiting **at;	      /* where resume_next goes on */
+	size_t waiting_bytes;
 };
 
 struct copied {
@@ -44,35 +61,49 @@ struct err *resume_create(struct tables *tables, const struct tables_arrays *arr
 		return err_nomem();
 	r->tables = tables;
 	r->arrays = arrays;
+	r->end = r->at = &r->first;
 	*ret = r;
 	return NULL;
 }
 
 void resume_destroy(struct resume *resume)
 {
+	if (!resume)
+		return;
+	for (struct waiting *w = resume->first; w;) {
+		struct waiting *next = w->next;
+		free(w);
+		w = next;
+	}
 	free(resume);
 }
 
-/** Unwinds r->stack on. */
-static struct err *carry_on(struct resume *r, const struct sample_head *head, const struct sample_cut *cut, const uint8_t *bytes, size_t len)
+/** Unwinds r->stack on, from where the kernel half left it, with these mappings. */
+static void unwind(struct resume *r, const struct sample_cut *cut, size_t len, const struct unwind_mapping *mappings, uint32_t count)
 {
-	struct copied copied = {.start = cut->run.sp, .bytes = bytes, .len = len};
-	struct unwind_world world = {.exes = r->arrays->exes, .exe_count = UNWIND_EXES_MAX, .pages = r->arrays->pages,
-		.page_count = r->arrays->page_count, .deltas = r->arrays->deltas, .delta_count = r->arrays->delta_count,
+	struct copied copied = {.start = cut->run.sp, .bytes = (const uint8_t *)(cut + 1), .len = len};
+	struct unwind_world world = {.mappings = mappings, .mapping_count = count, .exes = r->arrays->exes, .exe_count = UNWIND_EXES_MAX,
+		.pages = r->arrays->pages, .page_count = r->arrays->page_count, .deltas = r->arrays->deltas, .delta_count = r->arrays->delta_count,
 		.infos = r->arrays->infos, .info_count = UNWIND_INFOS_MAX, .read = read_copied, .context = &copied};
-	bool has_execed = tables_has_execed(r->tables, head->pid);
-	uint32_t count = 0;
 
+	unwind_native_resume(&world, &cut->run, &r->stack);
+}
+
+/** Unwinds r->stack on; the mappings it was done with (none: borrowed until the next call of tables) are in @p mappings_ret. */
+static struct err *carry_on(struct resume *r, const struct sample_head *head, const struct sample_cut *cut, size_t len,
+	const struct unwind_mapping **mappings_ret, uint32_t *count_ret)
+{
+	bool has_execed = tables_has_execed(r->tables, head->pid);
+
+	*count_ret = 0;
 	if (len == 0 && (head->flags & SAMPLE_IN_KERNEL)) { /* not a byte of its stack could be copied: it is in exit */
 		r->stack.count = 0;
 		r->stack.end = UNWIND_END_NO_STACK;
 		return NULL;
 	}
-	TRY(tables_mappings(r->tables, head->pid, &world.mappings, &count));
-	if (count > 0) {
-		world.mapping_count = count;
-		unwind_native_resume(&world, &cut->run, &r->stack);
-	}
+	TRY(tables_mappings(r->tables, head->pid, mappings_ret, count_ret));
+	if (*count_ret > 0)
+		unwind(r, cut, len, *mappings_ret, *count_ret);
 	/* Inside of exec the registers are still those of the program before, whose memory is gone. */
 	if (has_execed && (head->flags & SAMPLE_IN_KERNEL) && r->stack.count <= 1 &&
 		(r->stack.end == UNWIND_END_NO_MAPPING || r->stack.end == UNWIND_END_NO_PROCESS)) {
@@ -80,32 +111,45 @@ static struct err *carry_on(struct resume *r, const struct sample_head *head, co
 		r->stack.end = UNWIND_END_NO_STACK;
 	}
 	/* It lives, and uses the CPU: from now on the kernel half shall know it. */
+	bool is_done = *count_ret > 0 || r->stack.end == UNWIND_END_NO_STACK;
 	if (tables_knows(r->tables, head->pid))
 		return NULL;
 	TRY(tables_sync(r->tables, head->pid));
-	TRY(tables_mappings(r->tables, head->pid, &world.mappings, &count));
-	if (world.mapping_count > 0 || count == 0 || r->stack.end == UNWIND_END_NO_STACK)
-		return NULL;
-	world.mapping_count = count;
-	unwind_native_resume(&world, &cut->run, &r->stack);
+	TRY(tables_mappings(r->tables, head->pid, mappings_ret, count_ret));
+	if (!is_done && *count_ret > 0)
+		unwind(r, cut, len, *mappings_ret, *count_ret);
 	return NULL;
 }
 
-struct err *resume_sample(struct resume *r, const struct sample_head *head, const uint64_t *frames, const struct sample_head **head_ret,
-	const uint64_t **frames_ret)
+/** Where a stack ended for want of a table. */
+static uint32_t wanted_exe(const struct resume *r)
 {
-	uint32_t user = head->frame_count, kernel = head->kernel_count;
-	struct sample_cut cut;
+	return r->stack.end == UNWIND_END_NO_TABLE && r->stack.count > 0 ? (uint32_t)(r->stack.frames[r->stack.count - 1] >> UNWIND_FRAME_EXE_SHIFT) : 0;
+}
 
-	*head_ret = head;
-	*frames_ret = frames;
-	if (head->cut_bytes < sizeof(cut) || user > UNWIND_FRAMES_MAX || kernel > SAMPLE_KERNEL_MAX || head->end >= UNWIND_ENDS)
-		return NULL;
-	memcpy(&cut, frames + user + kernel, sizeof(cut));
-	memcpy(r->stack.frames, frames, user * sizeof(*frames));
-	r->stack.count = user;
-	r->stack.end = head->end;
-	TRY(carry_on(r, head, &cut, (const uint8_t *)(frames + user + kernel) + sizeof(cut), head->cut_bytes - sizeof(cut)));
+static struct err *wait_for(struct resume *r, const struct sample_head *head, const uint64_t *frames, const struct unwind_mapping *mappings,
+	uint32_t count, uint64_t now_ms)
+{
+	size_t record = ((size_t)head->frame_count + head->kernel_count) * sizeof(*frames) + head->cut_bytes, own = count * sizeof(*mappings);
+	size_t bytes = sizeof(struct waiting) + record + own;
+	struct waiting *w = malloc(bytes);
+
+	if (!w)
+		return err_nomem();
+	*w = (struct waiting){.until_ms = now_ms + RESUME_WAIT_MS, .bytes = bytes, .exe = wanted_exe(r), .mapping_count = count, .head = *head};
+	memcpy(w->frames, frames, record);
+	w->mappings = (struct unwind_mapping *)(void *)((char *)w->frames + record); /* a multiple of 8 */
+	memcpy(w->mappings, mappings, own);
+	*r->end = w;
+	r->end = &w->next;
+	r->waiting_bytes += bytes;
+	r->counters.waiting++;
+	return NULL;
+}
+
+/** r->stack is how it ended: the sample as it goes on. */
+static void give(struct resume *r, const struct sample_head *head, const uint64_t *kernel, const struct sample_head **head_ret, const uint64_t **frames_ret)
+{
 	r->counters.taken++;
 	r->counters.before[head->end]++;
 	r->counters.ends[r->stack.end]++;
@@ -113,11 +157,99 @@ struct err *resume_sample(struct resume *r, const struct sample_head *head, cons
 	r->head.cut_bytes = 0;
 	r->head.frame_count = (uint16_t)r->stack.count;
 	r->head.end = r->stack.end;
-	memcpy(r->frames, r->stack.frames, r->stack.count * sizeof(*frames));
-	memcpy(r->frames + r->stack.count, frames + user, kernel * sizeof(*frames));
+	memcpy(r->frames, r->stack.frames, r->stack.count * sizeof(*r->frames));
+	memcpy(r->frames + r->stack.count, kernel, head->kernel_count * sizeof(*kernel));
 	*head_ret = &r->head;
 	*frames_ret = r->frames;
+}
+
+static void begin(struct resume *r, const struct sample_head *head, const uint64_t *frames)
+{
+	memcpy(r->stack.frames, frames, head->frame_count * sizeof(*frames));
+	r->stack.count = head->frame_count;
+	r->stack.end = head->end;
+}
+
+static bool is_sound(const struct sample_head *head)
+{
+	return head->cut_bytes >= sizeof(struct sample_cut) && head->frame_count <= UNWIND_FRAMES_MAX && head->kernel_count <= SAMPLE_KERNEL_MAX &&
+	       head->end < UNWIND_ENDS;
+}
+
+struct err *resume_sample(struct resume *r, const struct sample_head *head, const uint64_t *frames, uint64_t now_ms, const struct sample_head **head_ret,
+	const uint64_t **frames_ret)
+{
+	const uint64_t *kernel = frames + head->frame_count;
+	const struct unwind_mapping *mappings = NULL;
+	uint32_t count = 0;
+
+	*head_ret = head;
+	*frames_ret = frames;
+	if (!is_sound(head))
+		return NULL;
+	const struct sample_cut *cut = (const struct sample_cut *)(const void *)(kernel + head->kernel_count);
+	begin(r, head, frames);
+	TRY(carry_on(r, head, cut, head->cut_bytes - sizeof(*cut), &mappings, &count));
+	if (wanted_exe(r) && tables_want(r->tables, head->pid, wanted_exe(r), mappings, count)) {
+		if (count <= RESUME_WAITING_MAPPINGS && r->waiting_bytes < RESUME_WAITING_BYTES) {
+			*head_ret = NULL;
+			return wait_for(r, head, frames, mappings, count, now_ms);
+		}
+		r->counters.full++;
+	}
+	give(r, head, kernel, head_ret, frames_ret);
 	return NULL;
+}
+
+void resume_skip(struct resume *r, const struct sample_head *head)
+{
+	if (head->end < UNWIND_ENDS)
+		r->counters.before[head->end]++;
+}
+
+/** One that waits, again. True: it waits on. */
+static bool waits_on(struct resume *r, struct waiting *w, bool is_late)
+{
+	const struct sample_cut *cut = (const struct sample_cut *)(const void *)(w->frames + w->head.frame_count + w->head.kernel_count);
+
+	if (!is_late && tables_is_pending(r->tables, w->exe))
+		return true;
+	begin(r, &w->head, w->frames);
+	unwind(r, cut, w->head.cut_bytes - sizeof(*cut), w->mappings, w->mapping_count);
+	w->exe = wanted_exe(r);
+	if (!w->exe)
+		return false;
+	r->counters.late += is_late;
+	return !is_late && tables_want(r->tables, w->head.pid, w->exe, w->mappings, w->mapping_count);
+}
+
+bool resume_next(struct resume *r, uint64_t now_ms, bool give_up, const struct sample_head **head_ret, const uint64_t **frames_ret)
+{
+	while (*r->at) {
+		struct waiting *w = *r->at;
+		if (waits_on(r, w, give_up || now_ms >= w->until_ms)) {
+			r->at = &w->next;
+			continue;
+		}
+		*r->at = w->next;
+		if (r->end == &w->next)
+			r->end = r->at;
+		r->waiting_bytes -= w->bytes;
+		r->counters.waiting--;
+		give(r, &w->head, w->frames + w->head.frame_count, head_ret, frames_ret);
+		free(w);
+		return true;
+	}
+	r->at = &r->first;
+	return false;
+}
+
+bool resume_holds(const struct resume *r, uint32_t pid)
+{
+	for (const struct waiting *w = r->first; w; w = w->next)
+		if (w->head.pid == pid)
+			return true;
+	return false;
 }
 
 void resume_counters(const struct resume *resume, struct resume_counters *ret)

@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024 };
+enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024, GONE_MAX = 256, START_CPU_MS = 500, LIMIT_SAVED_S = 60 };
 
 struct agent {
 	const struct options *options;
@@ -55,6 +55,8 @@ struct agent {
 	uint64_t window_ms, status_ms, chance_ms; /* when they are due; window: when it began, unix time */
 	bool is_sampling;
 	uint64_t records, lost_events, filtered, failures_told;
+	uint32_t gone[GONE_MAX]; /* processes that are gone, and of which samples wait */
+	size_t gone_count;
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -99,22 +101,16 @@ static struct err *export_sample(struct agent *agent, const struct sample_head *
 	return otlp_is_full(agent->otlp) ? export_window(agent) : NULL;
 }
 
-static struct err *on_sample(void *context, const struct sample_head *head, const uint64_t *frames)
+/** A sample whose stack is as whole as it gets. */
+static struct err *take_sample(struct agent *agent, const struct sample_head *head, const uint64_t *frames)
 {
-	struct agent *agent = context;
 	const struct filter *filter = &agent->options->filter;
 	const struct process_info *process = NULL;
+	bool fits = true;
 
-	agent->records++;
-	if (head->cut_bytes)
-		TRY(resume_sample(agent->resume, head, frames, &head, &frames));
-	if (head->end == UNWIND_END_NO_TABLE && head->frame_count > 0)
-		tables_want(agent->tables, (uint32_t)(frames[head->frame_count - 1] >> UNWIND_FRAME_EXE_SHIFT));
-	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_TABLE || head->end == UNWIND_END_NO_MAPPING ||
-		head->end == UNWIND_END_FRAME_POINTER)
+	if (head->end == UNWIND_END_NO_PROCESS || head->end == UNWIND_END_NO_MAPPING || head->end == UNWIND_END_FRAME_POINTER)
 		TRY(watch_missed(agent->watch, head->pid, agent->now_ms));
-	bool fits = filter_sample(filter, head);
-	if (fits && (filter->needs_process || !agent->collect)) {
+	if (filter->needs_process || !agent->collect) {
 		TRY(processes_get(agent->processes, head->pid, agent->now_ms, &process));
 		fits = filter_process(filter, process);
 	}
@@ -128,10 +124,48 @@ static struct err *on_sample(void *context, const struct sample_head *head, cons
 	return agent->otlp ? export_sample(agent, head, frames, process) : collect_sample(agent, head, frames);
 }
 
+static struct err *on_sample(void *context, const struct sample_head *head, const uint64_t *frames)
+{
+	struct agent *agent = context;
+
+	agent->records++;
+	if (!filter_sample(&agent->options->filter, head)) {
+		agent->filtered++;
+		resume_skip(agent->resume, head);
+		return NULL;
+	}
+	if (head->cut_bytes)
+		TRY(resume_sample(agent->resume, head, frames, agent->now_ms, &head, &frames));
+	return head ? take_sample(agent, head, frames) : NULL;
+}
+
+static void forget(struct agent *agent, uint32_t pid)
+{
+	processes_gone(agent->processes, pid);
+	jit_gone(agent->jit, pid);
+	watch_gone(agent->watch, pid);
+}
+
+/** Forgets the processes that are gone and whose last samples are out; @p pid: in any case, since its number is in use again. */
+static void forget_gone(struct agent *agent, uint32_t pid)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < agent->gone_count; i++) {
+		if (agent->gone[i] != pid && resume_holds(agent->resume, agent->gone[i]))
+			agent->gone[kept++] = agent->gone[i];
+		else
+			forget(agent, agent->gone[i]);
+	}
+	agent->gone_count = kept;
+}
+
 static struct err *on_forked(void *context, uint32_t pid, uint32_t parent)
 {
-	const struct agent *agent = context;
+	struct agent *agent = context;
 
+	if (agent->gone_count > 0)
+		forget_gone(agent, pid);
 	return tables_forked(agent->tables, pid, parent);
 }
 
@@ -167,16 +201,31 @@ static struct err *on_changed(void *context, uint32_t pid)
 	if (!is_wanted(agent, pid))
 		return NULL;
 	processes_changed(agent->processes, pid);
-	return watch_changed(agent->watch, pid, agent->now_ms);
+	/* One that the kernel half knows must not be unwound by what was mapped before. Others are read when they are sampled: most never are. */
+	return tables_knows(agent->tables, pid) ? watch_changed(agent->watch, pid, agent->now_ms) : NULL;
 }
 
 static struct err *on_gone(void *context, uint32_t pid)
 {
 	struct agent *agent = context;
 
-	processes_gone(agent->processes, pid);
-	jit_gone(agent->jit, pid);
-	watch_gone(agent->watch, pid);
+	if (agent->gone_count < ARRAY_SIZE(agent->gone) && resume_holds(agent->resume, pid))
+		agent->gone[agent->gone_count++] = pid; /* what is known of it goes with its last samples */
+	else
+		forget(agent, pid);
+	return NULL;
+}
+
+/** Samples that waited for unwind tables. */
+static struct err *take_waiting(struct agent *agent, bool give_up)
+{
+	const struct sample_head *head = NULL;
+	const uint64_t *frames = NULL;
+
+	while (resume_next(agent->resume, agent->now_ms, give_up, &head, &frames))
+		TRY(take_sample(agent, head, frames));
+	if (agent->gone_count > 0)
+		forget_gone(agent, 0);
 	return NULL;
 }
 
@@ -207,19 +256,24 @@ static struct err *take_in(struct agent *agent, int timeout_ms, uint32_t *left_r
 	TRY(sampler_poll(agent->sampler, timeout_ms, &handler));
 	TRY(tables_work(agent->tables));
 	agent->now_ms = clock_ms(CLOCK_MONOTONIC);
+	TRY(take_waiting(agent, false));
 	return watch_work(agent->watch, agent->now_ms, left_ret);
 }
 
-/** Every process that is there now; a little at a time. A single window begins when their unwind tables are there. */
+/** A single window begins when all processes were read, a little at a time, and their unwind tables are there; else each is read when it is sampled. */
 static struct err *read_all(struct agent *agent)
 {
 	uint64_t give_up_ms = clock_ms(CLOCK_MONOTONIC) + START_MS;
 	uint32_t left = 1;
 
+	if (!agent->options->once_ms)
+		return NULL;
 	TRY(scan(agent));
-	while (agent->options->once_ms && (left > 0 || tables_pending(agent->tables) > 0) && !*agent->stopped &&
-		clock_ms(CLOCK_MONOTONIC) < give_up_ms)
+	while (!*agent->stopped && clock_ms(CLOCK_MONOTONIC) < give_up_ms) {
 		TRY(take_in(agent, START_PAUSE_MS, &left));
+		if (left == 0 && !tables_want_all(agent->tables) && tables_pending(agent->tables) == 0)
+			break;
+	}
 	return NULL;
 }
 
@@ -271,10 +325,12 @@ static void log_counters(const struct agent *agent)
 	struct sampler_status kernel;
 	struct reporter_counters reporter;
 	struct jit_counters jit;
+	struct resume_counters resumed;
 	uint64_t counters[SAMPLE_COUNTERS], user = 0;
 	char line[LINE_BYTES] = "";
 
 	count_all(agent, counters);
+	resume_counters(agent->resume, &resumed);
 	tables_counters(agent->tables, &tables);
 	watch_counters(agent->watch, &watch);
 	for (unsigned i = 0; i < UNWIND_ENDS; i++)
@@ -296,9 +352,10 @@ static void log_counters(const struct agent *agent)
 		tables.processes, exes->count, exes->pending, exes->deltas, tables.mappings, tables.processes_synced,
 		tables.processes_unchanged, tables.mappings_cut, tables.processes_failed, watch.dropped);
 	log_info("unwind-tables", "refused=%" PRIu64 " crashed=%" PRIu64 " late=%" PRIu64 " full=%" PRIu64 " evicted=%" PRIu64
-				  " debug_files=%" PRIu64 " infos_dropped=%" PRIu64 " build_ms=%" PRIu64 " build_peak_mb=%" PRIu64,
-		exes->refused, exes->crashed, exes->late, exes->full, exes->evicted, exes->debug_files, exes->infos_dropped,
-		exes->build_ns / 1000000, exes->build_peak_bytes >> 20);
+				  " replaced=%" PRIu64 " debug_files=%" PRIu64 " infos_dropped=%" PRIu64 " built=%" PRIu64 " build_ms=%" PRIu64
+				  " build_peak_mb=%" PRIu64 " without_credit=%" PRIu64 " given_up=%" PRIu64 " waited_in_vain=%" PRIu64 " could_not_wait=%" PRIu64,
+		exes->refused, exes->crashed, exes->late, exes->full, exes->evicted, exes->replaced, exes->debug_files, exes->infos_dropped, exes->built,
+		exes->build_ns / 1000000, exes->build_peak_bytes >> 20, exes->turns_without_credit, exes->dropped, resumed.late, resumed.full);
 	if (agent->uploader)
 		log_uploads(agent->uploader);
 	jit_counters(agent->jit, &jit);
@@ -577,6 +634,21 @@ static struct err *deliver(struct agent *agent)
 	return reporter_finish(agent->reporter, FINISH_MS);
 }
 
+/** The last samples' tables, as long as each may wait. */
+static struct err *finish_waiting(struct agent *agent)
+{
+	uint64_t until_ms = clock_ms(CLOCK_MONOTONIC) + RESUME_WAIT_MS;
+	struct resume_counters resumed;
+	uint32_t left = 0;
+
+	resume_counters(agent->resume, &resumed);
+	while (resumed.waiting > 0 && clock_ms(CLOCK_MONOTONIC) < until_ms) {
+		TRY(take_in(agent, START_PAUSE_MS, &left));
+		resume_counters(agent->resume, &resumed);
+	}
+	return take_waiting(agent, true);
+}
+
 static struct err *work(struct agent *agent)
 {
 	uint32_t left = 0;
@@ -592,6 +664,7 @@ static struct err *work(struct agent *agent)
 	TRY(loop(agent));
 	sampler_stop(agent->sampler);
 	TRY(take_in(agent, 0, &left));
+	TRY(finish_waiting(agent));
 	struct err *e = deliver(agent);
 	log_counters(agent);
 	return e;
@@ -663,12 +736,23 @@ static void log_lacks(void)
 	}
 }
 
+/** CPU time for unwind tables: a share that is saved for a minute, and for the start what is short of a spike. A single window waits for them. */
+static void limit_tables(const struct agent *agent)
+{
+	if (agent->options->once_ms)
+		return;
+	uint64_t cpus = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN), ns_per_s = agent->options->unwind_share * cpus * 100000;
+
+	tables_limit(agent->tables, ns_per_s, START_CPU_MS * cpus * 1000000, ns_per_s * LIMIT_SAVED_S);
+}
+
 static struct err *start(struct agent *agent)
 {
 	const struct sampler_options sampling = options_sampler(agent->options);
 
 	TRY(sampler_create(&sampling, &agent->sampler));
 	TRY(tables_create(sampler_arrays(agent->sampler), NULL, &agent->tables));
+	limit_tables(agent);
 	TRY(resume_create(agent->tables, sampler_arrays(agent->sampler), &agent->resume));
 	TRY(jit_create(agent->tables, &agent->jit));
 	TRY(watch_create(agent->tables, &agent->watch));

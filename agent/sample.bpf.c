@@ -14,8 +14,9 @@
  * older kernels each occasion has a second pair of programs: one that begins, and one that does TAIL_STEPS steps and calls
  * itself again, 33 times at most (the kernel's limit): 33 * TAIL_STEPS frames. User space loads one of both.
  *
- * A stack that ends in memory that is not known, since the process is too young to have been read, is sent with the unwinder's
- * state and a copy of the rest of the stack: user space, which soon knows more, carries on with the same unwinder.
+ * A stack that ends where nothing is known yet (a process too young to have been read, an executable without its table) is sent
+ * with the unwinder's state and a copy of the rest of the stack: user space, which soon knows more, carries on with the same
+ * unwinder.
  *
  * Records are written without waking anybody; the reader looks every 100 ms, and is woken when the ring is half full.
  */
@@ -154,7 +155,7 @@ ALWAYS void finish(void *ctx, struct scratch *scratch, int has_kernel)
 	}
 	scratch->head.frame_count = (__u16)frames;
 	scratch->head.kernel_count = (__u16)kernel;
-	if (end == UNWIND_END_NO_PROCESS || end == UNWIND_END_NO_MAPPING)
+	if (end == UNWIND_END_NO_PROCESS || end == UNWIND_END_NO_MAPPING || end == UNWIND_END_NO_TABLE)
 		copy_cut(scratch, frames + kernel);
 	send(scratch, frames + kernel);
 	scratch->busy = 0;

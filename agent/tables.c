@@ -94,15 +94,16 @@ static struct err *exe_of_mapped_file(struct sync *s, const struct proc_map *map
 	}
 	struct exe_key key = key_of(&st);
 	*ret = exes_find(s->tables->exes, &key);
-	if (*ret || exes_is_busy(s->tables->exes))
+	if (*ret)
 		return NULL;
-	int fd = exe_files_open(s->pid, map, &st);
+	CLEANUP(closep) int fd = exe_files_open(s->pid, map, &st);
 	if (fd < 0) {
 		s->tables->counters.mappings_refused++;
 		return NULL;
 	}
 	key = key_of(&st); /* of what was opened */
-	return exes_add(s->tables->exes, &key, fd, map->path, s->pid, ret);
+	*ret = exes_find(s->tables->exes, &key);
+	return *ret ? NULL : exes_add(s->tables->exes, &key, fd, map->path, now_ms(), ret);
 }
 
 static struct err *exe_of_file(struct sync *s, const struct proc_map *map, uint32_t *ret)
@@ -132,13 +133,14 @@ static struct err *exe_of_event(struct sync *s, const struct proc_map *map, uint
 	if (map->path[0] == '/' && stat(map->path, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == map->inode) {
 		struct exe_key key = key_of(&st);
 		*ret = exes_find(s->tables->exes, &key);
-		if (*ret || exes_is_busy(s->tables->exes))
+		if (*ret)
 			return NULL;
-		int fd = exe_files_open_in_root((uint32_t)getpid(), map->path, &st);
+		CLEANUP(closep) int fd = exe_files_open_in_root((uint32_t)getpid(), map->path, &st);
 		if (fd < 0)
 			return NULL;
 		key = key_of(&st);
-		return exes_add(s->tables->exes, &key, fd, map->path, (uint32_t)getpid(), ret);
+		*ret = exes_find(s->tables->exes, &key);
+		return *ret ? NULL : exes_add(s->tables->exes, &key, fd, map->path, now_ms(), ret);
 	}
 	if (!hmap_get(&s->tables->inodes, inode_digest(map), &known))
 		return NULL;
@@ -166,10 +168,43 @@ static struct err *exe_of_vdso(struct sync *s, const struct proc_map *map, uint3
 	struct exe_key key = {.size = map->end - map->start};
 
 	*ret = exes_find(s->tables->exes, &key);
-	if (*ret || exes_is_busy(s->tables->exes))
+	if (*ret)
 		return NULL;
-	int fd = vdso_file(key.size);
-	return fd >= 0 ? exes_add(s->tables->exes, &key, fd, vdso_name, s->pid, ret) : NULL;
+	CLEANUP(closep) int fd = vdso_file(key.size);
+	return fd >= 0 ? exes_add(s->tables->exes, &key, fd, vdso_name, now_ms(), ret) : NULL;
+}
+
+/** The file of an executable that @p map maps, and what it is now; the vDSO is no file. */
+static int open_wanted(uint32_t pid, const struct proc_map *map, struct exe_key *ret)
+{
+	struct stat st;
+
+	if (strcmp(map->path, vdso_name) == 0) {
+		*ret = (struct exe_key){.size = map->end - map->start};
+		return vdso_file(ret->size);
+	}
+	int fd = exe_files_open(pid, map, &st);
+	if (fd < 0 && map->path[0] == '/') /* the process is gone */
+		fd = exe_files_open_in_root((uint32_t)getpid(), map->path, &st);
+	if (fd >= 0)
+		*ret = key_of(&st);
+	return fd;
+}
+
+bool tables_want(struct tables *t, uint32_t pid, uint32_t exe, const struct unwind_mapping *mappings, uint32_t count)
+{
+	struct exe_key key;
+
+	if (!exes_needs_file(t->exes, exe))
+		return exes_is_pending(t->exes, exe);
+	for (uint32_t i = 0; i < count; i++) {
+		if (mappings[i].exe != exe)
+			continue;
+		struct proc_map map = {.start = mappings[i].start, .end = mappings[i].end, .path = exes_path(t->exes, exe)};
+		int fd = open_wanted(pid, &map, &key);
+		return fd >= 0 && exes_want(t->exes, exe, &key, fd, pid, now_ms());
+	}
+	return false;
 }
 
 /* -------------------------------------------------------------------------------------- processes */
@@ -190,8 +225,6 @@ static struct err *identify(struct sync *s, const struct proc_map *map, bool by_
 		mapping.exe = number;
 		mapping.vaddr = vaddr;
 		mapping.kind = UNWIND_MAPPING_FILE;
-	} else if (!exe && map->inode != 0 && exes_is_busy(s->tables->exes)) {
-		mapping.kind = UNWIND_MAPPING_FILE; /* executable 0: its samples say so, and bring the process back */
 	}
 	*ret = mapping;
 	return NULL;
@@ -477,24 +510,38 @@ struct err *tables_sync(struct tables *t, uint32_t pid)
 
 /* -------------------------------------------------------------------------------------- all of it */
 
+bool tables_want_all(struct tables *t)
+{
+	uint32_t before = exes_pending(t->exes);
+
+	for (uint32_t i = 0; i < t->process_count; i++) {
+		const struct process *process = &t->processes[i];
+		const struct unwind_mapping *mappings = t->arrays->mappings + process->first;
+		for (uint32_t k = 0; process->pid && k < process->count; k++)
+			if (!exes_is_pending(t->exes, mappings[k].exe))
+				(void)tables_want(t, process->pid, mappings[k].exe, mappings, process->count);
+	}
+	return exes_pending(t->exes) > before;
+}
+
 struct err *tables_work(struct tables *tables)
 {
 	return exes_work(tables->exes, now_ms());
 }
 
-void tables_want(struct tables *tables, uint32_t exe)
+bool tables_is_pending(const struct tables *tables, uint32_t exe)
 {
-	exes_want(tables->exes, exe);
+	return exes_is_pending(tables->exes, exe);
+}
+
+void tables_limit(struct tables *tables, uint64_t ns_per_s, uint64_t first_ns, uint64_t max_ns)
+{
+	exes_limit(tables->exes, ns_per_s, first_ns, max_ns);
 }
 
 uint32_t tables_pending(const struct tables *tables)
 {
 	return exes_pending(tables->exes);
-}
-
-bool tables_is_busy(const struct tables *tables)
-{
-	return exes_is_busy(tables->exes);
 }
 
 void tables_trim(struct tables *t)

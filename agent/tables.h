@@ -61,12 +61,19 @@ void tables_forget(struct tables *tables, uint32_t pid);
 bool tables_knows(const struct tables *tables, uint32_t pid);
 /** Takes the unwind tables that were made meanwhile, and has the next one made. Never waits; SIGCHLD tells when to call. */
 struct err *tables_work(struct tables *tables) MUST_USE;
-/** A sample ended in executable @p exe, whose table is pending: it is made next. */
-void tables_want(struct tables *tables, uint32_t exe);
-/** Executables whose unwind tables are still to be made. */
+/**
+ * A sample of @p pid cannot go on without the table of @p exe, which one of @p mappings maps: it is opened, and its table made.
+ * Nothing when that is under way. False: it will not be there: the file cannot be opened any more, or too many wait.
+ */
+bool tables_want(struct tables *tables, uint32_t pid, uint32_t exe, const struct unwind_mapping *mappings, uint32_t count);
+/** Wants the tables of all that is mapped, as far as the queue takes them. False: nothing was left to be wanted. */
+bool tables_want_all(struct tables *tables);
+/** The table of @p exe was wanted and is not there yet. */
+bool tables_is_pending(const struct tables *tables, uint32_t exe);
+/** How much CPU time tables may take (exes_limit). */
+void tables_limit(struct tables *tables, uint64_t ns_per_s, uint64_t first_ns, uint64_t max_ns);
+/** Executables whose unwind tables are wanted, and not made yet. */
 uint32_t tables_pending(const struct tables *tables);
-/** So many are pending that new ones would not be taken notice of. */
-bool tables_is_busy(const struct tables *tables);
 /** Frees executables that no process maps any more. Between windows only: their numbers may be given out again. */
 void tables_trim(struct tables *tables);
 /** What runs in a process besides native code, as far as its executables tell. */

@@ -142,7 +142,7 @@ struct err *watch_work(struct watch *watch, uint64_t now_ms, uint32_t *left_ret)
 
 	uint64_t began = clock_ms();
 
-	for (uint32_t done = 0; looked < waiting && done < WATCH_BATCH && !tables_is_busy(watch->tables); looked++) {
+	for (uint32_t done = 0; looked < waiting && done < WATCH_BATCH; looked++) {
 		struct entry entry = watch->queue[watch->head];
 		watch->head = (watch->head + 1) % WATCH_QUEUE_MAX;
 		watch->count--;

@@ -61,10 +61,14 @@ static void fake_deinit(struct fake *fake)
 	(void)rmdir(fake->folder);
 }
 
-static struct tables_counters settle(const struct fake *fake)
+/* All tables of the process that was read, as samples in each mapping would want them. */
+static struct tables_counters settle(const struct fake *fake, pid_t pid)
 {
+	const struct unwind_mapping *mappings = fake->arrays.mappings + fake->shown.first_mapping;
 	struct tables_counters counters;
 
+	for (uint32_t i = 0; i < fake->shown.mapping_count; i++)
+		(void)tables_want(fake->tables, (uint32_t)pid, mappings[i].exe, mappings, fake->shown.mapping_count);
 	while (tables_pending(fake->tables) > 0) {
 		cr_assert_null(tables_work(fake->tables));
 		(void)usleep(1000);
@@ -141,7 +145,7 @@ static void read_mapped(struct hostile *h)
 {
 	h->pid = child_of(map_file, h->path);
 	cr_assert_null(tables_sync(h->fake.tables, (uint32_t)h->pid));
-	h->counters = settle(&h->fake);
+	h->counters = settle(&h->fake, h->pid);
 }
 
 static void hostile_init(struct hostile *h)
@@ -187,10 +191,10 @@ Test(hostile_file, an_eh_frame_whose_entries_pass_its_end_is_refused_and_the_res
 	hostile_deinit(&h);
 }
 
-/* A CIE, then FDEs that each cover all of memory and make a row a byte: rows times FDEs are more than the limit. */
+/* A CIE, then FDEs whose programs make a row of each three bytes, each unlike the one before: together more than the limit. */
 Test(hostile_file, an_eh_frame_that_blows_up_its_table_ends_at_a_limit)
 {
-	enum { FDES = 300, PROGRAM = 60000, HEAD = 8 + 17 };
+	enum { FDES = 900, PROGRAM = 60000, HEAD = 8 + 17 };
 	static const uint8_t cie[] = {0x14, 0, 0, 0, 0, 0, 0, 0, 1, 'z', 'R', 0, 1, 0x78, 16, 1, 0, 0x0c, 7, 8, 0x90, 1, 0, 0};
 	struct hostile h = {0};
 	uint64_t len = sizeof(cie);
@@ -206,7 +210,8 @@ Test(hostile_file, an_eh_frame_that_blows_up_its_table_ends_at_a_limit)
 		memcpy(bytes + len + 8, &low, 8);
 		memcpy(bytes + len + 16, &span, 8);
 		bytes[len + 24] = 0;
-		memset(bytes + len + HEAD, 0x41, PROGRAM); /* advance by one */
+		for (uint32_t at = 0; at < PROGRAM; at += 3) /* advance by one; the CFA is another */
+			memcpy(bytes + len + HEAD + at, (uint8_t[]){0x41, 0x0e, at & 1 ? 16 : 24}, 3);
 		len += HEAD + PROGRAM;
 	}
 	write_elf(h.path, bytes, len, len);
@@ -260,7 +265,7 @@ Test(hostile_file, what_is_written_into_a_mapped_file_makes_another_file_of_it)
 	uint64_t added = h.counters.exes.added;
 	write_elf(h.path, "\0\0\0\0\0\0\0\0", 8, 8);
 	cr_assert_null(tables_sync(h.fake.tables, (uint32_t)h.pid));
-	h.counters = settle(&h.fake);
+	h.counters = settle(&h.fake, h.pid);
 	cr_assert_eq(h.counters.exes.added, added + 1);
 	hostile_deinit(&h);
 }
@@ -300,7 +305,7 @@ Test(hostile_process, of_20000_mappings_is_read_in_bounded_time)
 	cr_assert_eq(getrusage(RUSAGE_SELF, &after), 0);
 	cr_assert_geq(fake.shown.mapping_count, 10000u);
 	cr_assert_lt(after.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_utime.tv_sec - before.ru_stime.tv_sec, 4);
-	struct tables_counters counters = settle(&fake);
+	struct tables_counters counters = settle(&fake, pid);
 	cr_assert_eq(counters.mappings_cut, 0u);
 	end_child(pid);
 	(void)unlink(path);

@@ -8,9 +8,12 @@
 #include "agent/watch.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 
 Test(ranges, neighbours_join_and_what_rests_is_not_taken)
 {
@@ -205,6 +208,15 @@ static void fake_deinit(struct fake *fake)
 }
 
 /* Until all unwind tables are made. */
+/* As samples in each mapping would. */
+static void want_all(struct fake *fake, uint32_t pid)
+{
+	const struct unwind_mapping *mappings = fake->arrays.mappings + fake->shown.first_mapping;
+
+	for (uint32_t i = 0; i < fake->shown.mapping_count; i++)
+		(void)tables_want(fake->tables, pid, mappings[i].exe, mappings, fake->shown.mapping_count);
+}
+
 static void wait_for_tables(const struct fake *fake)
 {
 	while (tables_pending(fake->tables) > 0) {
@@ -242,8 +254,11 @@ Test(tables_sync, this_process_is_mapped_and_forgotten)
 		found = true;
 	}
 	cr_assert(found);
-	cr_assert_gt(tables_pending(fake.tables), 0u);
+	cr_assert_eq(tables_pending(fake.tables), 0u, "no sample wanted one");
 	cr_assert_eq(exe_of(&fake, 0)->otherwise, UNWIND_PENDING);
+	want_all(&fake, pid);
+	cr_assert_gt(tables_pending(fake.tables), 0u);
+	cr_assert(tables_is_pending(fake.tables, fake.arrays.mappings[fake.shown.first_mapping].exe));
 	wait_for_tables(&fake);
 	cr_assert_eq(exe_of(&fake, 0)->otherwise, UNWIND_NONE);
 	cr_assert_gt(exe_of(&fake, 0)->page_count, 0u);
@@ -275,11 +290,69 @@ Test(tables_sync, without_place_for_deltas_frame_pointers_are_followed_and_count
 	struct tables_counters counters;
 	fake_init(&fake, 1); /* a small library, such as the vDSO, fits into a few */
 	cr_assert_null(tables_sync(fake.tables, (uint32_t)getpid()));
+	want_all(&fake, (uint32_t)getpid());
 	wait_for_tables(&fake);
 	tables_counters(fake.tables, &counters);
 	cr_assert_gt(counters.exes.full, 0u);
 	for (uint32_t i = 0; i < fake.shown.mapping_count; i++)
 		cr_assert_eq(exe_of(&fake, i)->otherwise, UNWIND_FRAME_POINTER);
+	fake_deinit(&fake);
+}
+
+/* Each run of cairn-unwind takes more than this: after the first the others wait for the clock. */
+Test(tables_limit, what_passes_its_credit_of_cpu_time_waits_and_the_rest_is_made_when_there_is_more)
+{
+	struct fake fake;
+	struct tables_counters counters;
+	fake_init(&fake, 4 << 20);
+	cr_assert_null(tables_sync(fake.tables, (uint32_t)getpid()));
+	tables_limit(fake.tables, 1, 1, 1);
+	want_all(&fake, (uint32_t)getpid());
+	uint32_t wanted = tables_pending(fake.tables);
+	cr_assert_gt(wanted, 1u);
+	while (tables_pending(fake.tables) == wanted) {
+		cr_assert_null(tables_work(fake.tables));
+		(void)usleep(1000);
+	}
+	for (int i = 0; i < 20; i++) {
+		cr_assert_null(tables_work(fake.tables));
+		(void)usleep(1000);
+	}
+	tables_counters(fake.tables, &counters);
+	cr_assert_eq(tables_pending(fake.tables), wanted - 1);
+	cr_assert_eq(counters.exes.built, 1u);
+	cr_assert_gt(counters.exes.turns_without_credit, 0u);
+	tables_limit(fake.tables, 0, 0, 0);
+	wait_for_tables(&fake);
+	tables_counters(fake.tables, &counters);
+	cr_assert_geq(counters.exes.built, wanted);
+	fake_deinit(&fake);
+}
+
+Test(tables_want, a_file_that_another_has_replaced_is_not_made_into_its_table)
+{
+	struct fake fake;
+	struct tables_counters counters;
+	char path[] = "/tmp/cairn-parts-XXXXXX";
+	fake_init(&fake, 4 << 20);
+	int fd = mkstemp(path), self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	cr_assert(fd >= 0 && self >= 0);
+	cr_assert_gt(sendfile(fd, self, NULL, 1 << 20), 0);
+	void *mapped = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	cr_assert_neq(mapped, MAP_FAILED);
+	cr_assert_null(tables_sync(fake.tables, (uint32_t)getpid()));
+	cr_assert_eq(write(fd, "more", 4), 4);
+	const struct unwind_mapping *mappings = fake.arrays.mappings + fake.shown.first_mapping;
+	for (uint32_t i = 0; i < fake.shown.mapping_count; i++)
+		if (mappings[i].start == (uintptr_t)mapped)
+			cr_assert_not(tables_want(fake.tables, (uint32_t)getpid(), mappings[i].exe, mappings, fake.shown.mapping_count));
+	tables_counters(fake.tables, &counters);
+	cr_assert_eq(counters.exes.replaced, 1u);
+	cr_assert_eq(tables_pending(fake.tables), 0u);
+	(void)munmap(mapped, 4096);
+	(void)close(self);
+	(void)close(fd);
+	(void)unlink(path);
 	fake_deinit(&fake);
 }
 
