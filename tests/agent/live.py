@@ -96,7 +96,7 @@ def symbols(executable):
     """[(address, size, name)] of an executable's functions."""
     text = subprocess.run(["nm", "-S", "--defined-only", executable], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in text.splitlines()]
-    return [(int(row[0], 16), int(row[1], 16), row[3]) for row in rows if len(row) == 4 and row[2] in "tT"]
+    return [(int(row[0], 16), int(row[1], 16), row[3]) for row in rows if len(row) == 4 and row[2] in "tTwW"]
 
 
 def function_of(table, frame, executable):
@@ -129,35 +129,43 @@ def segments(path):
     return [tuple(int(cell, 16) for cell in row) for row in re.findall(r"LOAD\s+(0x[0-9a-f]+) (0x[0-9a-f]+) 0x[0-9a-f]+ (0x[0-9a-f]+)", text)]
 
 
-def eu_stack_of(pid):
-    """The stopped process's stack without its innermost frame, as the agent would write it; None where eu-stack has no word."""
-    text = subprocess.run(["eu-stack", "-a", "-n", "0", "-1", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    addresses = [int(address, 16) - (1 if call else 0) for address, call in re.findall(r"#\d+\s+0x([0-9a-f]+)( - 1)?", text)]
+def eu_stacks_of(pid):
+    """The stopped process's stacks, one a thread, as the agent would write them; [] where eu-stack has no word."""
+    text = subprocess.run(["eu-stack", "-a", "-n", "0", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     mapped = []
     with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
         for low, high, offset, path in re.findall(r"([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) \S+ \d+\s+(/\S+)", file.read()):
             mapped.append((int(low, 16), int(high, 16), int(offset, 16), path, segments(path)))
-    frames = []
-    for address in addresses[1:]:
-        low, _, offset, path, loads = next((m for m in mapped if m[0] <= address < m[1]), (0, 0, 0, "?", []))
-        foff = address - low + offset
-        vaddr = next((a + foff - f for f, a, size in ((row[0], row[1], row[2]) for row in loads) if f <= foff < f + size), 0)
-        frames.append(f"{os.path.basename(path)}+0x{vaddr:x}")
-    return frames if len(frames) > 1 else None
+    stacks = []
+    for thread in text.split("TID ")[1:]:
+        frames = []
+        for word, call in re.findall(r"#\d+\s+0x([0-9a-f]+)( - 1)?", thread):
+            address = int(word, 16) - (1 if call else 0)
+            low, _, offset, path, loads = next((m for m in mapped if m[0] <= address < m[1]), (0, 0, 0, "?", []))
+            foff = address - low + offset
+            vaddr = next((a + foff - f for f, a, size in ((row[0], row[1], row[2]) for row in loads) if f <= foff < f + size), 0)
+            frames.append(f"{os.path.basename(path)}+0x{vaddr:x}")
+        stacks.append(frames)
+    return stacks
 
 
 STOPPED = {"equal": 0, "different": 0}
 
 
-def compare_stopped(name, expected, samples):
-    """The program stays in its innermost function: all that called it is in each sample as it is when it is stopped."""
+def compare_stopped(name, stopped, samples, inner=lambda frame: True):
+    """The program stays in what its innermost frame of @inner called: all that called that is in each sample as it is when it is stopped."""
+    def outer(stack):
+        at = next((i for i, frame in enumerate(stack) if frame.startswith(name + "+") and inner(frame)), None)
+        return None if at is None else stack[at + 1:]
+    expected = next(filter(None, (outer(stack) for stack in stopped)), None)
     for stack, value in samples:
-        if expected and stack[0].startswith(name + "+"):
-            equal = stack[1:-1] == expected
+        found = outer(stack[:-1])
+        if expected and found is not None:
+            equal = found == expected
             STOPPED["equal" if equal else "different"] += value
             if not equal:
-                at = next((i for i, pair in enumerate(zip(stack[1:-1], expected)) if pair[0] != pair[1]), min(len(stack) - 2, len(expected)))
-                print(f"        {name}: {len(stack) - 2} and {len(expected)} frames, from {at}: {stack[1:-1][at:at + 2]}, eu-stack {expected[at:at + 2]}")
+                at = next((i for i, pair in enumerate(zip(found, expected)) if pair[0] != pair[1]), min(len(found), len(expected)))
+                print(f"        {name}: {len(found)} and {len(expected)} frames, from {at}: {found[at:at + 2]}, eu-stack {expected[at:at + 2]}")
 
 
 def sample_case(folder, executable, case, depth, *arguments):
@@ -167,7 +175,7 @@ def sample_case(folder, executable, case, depth, *arguments):
     try:
         samples, mappings, counters = run_agent(folder, "--once", "1500ms", "--pid", str(program.pid), "--samples-per-second", "997", *arguments)
         program.send_signal(signal.SIGSTOP)
-        compare_stopped(os.path.basename(executable), eu_stack_of(program.pid), samples)
+        compare_stopped(os.path.basename(executable), eu_stacks_of(program.pid), samples)
     finally:
         program.kill()
         program.wait()
@@ -175,6 +183,40 @@ def sample_case(folder, executable, case, depth, *arguments):
     stacks = [([name for name in (function_of(table, frame, executable) for frame in stack) if name], stack[-1], value)
               for stack, value in samples]
     return stacks, mappings, counters
+
+
+def check_language(folder, name, inner, *command):
+    """A program of another language that spins below @inner: every sample, from its caller on, as eu-stack sees the stopped process."""
+    executable = os.path.join(folder, name)
+    built = subprocess.run([executable if word == "OUT" else word for word in command], capture_output=True, text=True, check=False,
+                           env={**os.environ, "GO111MODULE": "off", "GOFLAGS": "", "GOCACHE": os.path.join(folder, "gocache")})
+    if built.returncode:
+        print(f"        {name}: not built here: {built.stderr.strip()[-200:]}")
+        return True
+    program = subprocess.Popen([executable, "spin"])
+    time.sleep(0.5)
+    try:
+        samples, _, _ = run_agent(folder, "--once", "1500ms", "--pid", str(program.pid), "--samples-per-second", "997")
+        program.send_signal(signal.SIGSTOP)
+        stopped = eu_stacks_of(program.pid)
+    finally:
+        program.kill()
+        program.wait()
+    table, before = symbols(executable), dict(STOPPED)
+    compare_stopped(name, stopped, samples, lambda frame: re.search(inner, function_of(table, frame, executable) or ""))
+    equal, different = (STOPPED[key] - before[key] for key in ("equal", "different"))
+    return check(equal >= 20 and different == 0, f"{name}: {equal} samples equal to eu-stack on the stopped process ({max(map(len, stopped), default=0)} frames), {different} different")
+
+
+def check_languages(folder):
+    source = {name: os.path.join(HERE, "programs", name) for name in ("recurse.go", "recurse.rs", "throw.cc")}
+    ok = check_language(folder, "c++", r"derived3run", "g++", "-O2", "-fomit-frame-pointer", "-o", "OUT", source["throw.cc"], "-lpthread")
+    if shutil.which("go"):
+        ok &= check_language(folder, "go", r"^main\.bottom$", "go", "build", "-o", "OUT", source["recurse.go"])
+        ok &= check_language(folder, "go-pie", r"^main\.bottom$", "go", "build", "-buildmode=pie", "-o", "OUT", source["recurse.go"])
+    if shutil.which("rustc"):
+        ok &= check_language(folder, "rust", r"7recurse7recurse", "rustc", "-C", "opt-level=2", "-o", "OUT", source["recurse.rs"])
+    return ok
 
 
 def share(stacks, wanted):
@@ -206,7 +248,7 @@ def check_programs(folder):
 
 
 def check_stopped():
-    return check(STOPPED["different"] == 0, f"{STOPPED['equal']} samples equal to eu-stack on the stopped process, {STOPPED['different']} different")
+    return check(STOPPED["different"] == 0 and STOPPED["equal"] >= 1000, f"{STOPPED['equal']} samples equal to eu-stack on the stopped process, {STOPPED['different']} different")
 
 
 def check_kernel(folder, *arguments):
@@ -259,6 +301,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         ok = check_programs(folder)
         if shutil.which("eu-stack"):
+            ok &= check_languages(folder)
             ok &= check_stopped()
         ok &= check_kernel(folder)
         ok &= check_kernel(folder, "--no-task-regs")

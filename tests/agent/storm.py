@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""cairn-agent under a storm of short-lived processes (10,000 a minute on an idle machine), with 5,000 threads, and with CPUs that come: stacks are whole, nothing is lost, work is bounded.
+"""cairn-agent under a storm of more than 10,000 short-lived processes a minute, with 5,000 threads, and with CPUs that come: stacks are whole, nothing is lost, work is bounded.
 
 Skipped (77) with the agent's own words where it is not permitted to run.
 """
@@ -15,7 +15,9 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import live  # noqa: E402
 
-PROCESSES = 800
+PROCESSES = 3000
+PER_MINUTE_MIN = 10000
+LOAD_MAX = 8  # of each CPU, above which the storm may be slower: it is the machine's doing then
 THREADS = 5000
 MAPS_AND_MEMORY_MAX = 120 << 20
 SHARE_MIN = 0.9  # of a storm's stacks; the rest was inside of exec or exit
@@ -56,26 +58,28 @@ def named(samples, executable):
 
 
 def check_storm(folder, executable):
-    # One that is there before, so that the unwind table is: making it competes with the storm for the CPUs.
-    before = subprocess.Popen([executable, "beat"])
-    try:
-        agent, path = start_agent(folder, "--once", "6s", "--samples-per-second", "100")
-        begin = time.monotonic()
-        subprocess.run([executable, "storm", str(PROCESSES)], check=True)
-        seconds = time.monotonic() - begin
-        samples, counters, cpu, _ = finish(agent, path)
-    finally:
-        before.kill()
-        before.wait()
-    stacks = [(stack, value) for stack, value in named(samples, executable) if "short_life" in stack or "work" in stack]
+    tiny = os.path.join(folder, "tiny")
+    subprocess.run(["gcc", "-O2", "-fomit-frame-pointer", "-static", "-nostdlib", "-fno-stack-protector", "-fno-optimize-sibling-calls", "-fno-ipa-sra",
+                    "-Wl,--build-id", "-o", tiny, os.path.join(live.HERE, "programs/tiny.c")], check=True)
+    agent, path = start_agent(folder, "--once", "8s", "--samples-per-second", "200")
+    begin = time.monotonic()
+    # The storm, not what else runs here, is to be seen: it goes first.
+    subprocess.run([executable, "storm", str(PROCESSES), tiny], check=True, preexec_fn=lambda: os.setpriority(os.PRIO_PROCESS, 0, -10))
+    seconds = time.monotonic() - begin
+    samples, counters, cpu, _ = finish(agent, path)
+    rate, load = PROCESSES * 60 / seconds, os.getloadavg()[0] / os.cpu_count()
+    stacks = [(stack, value) for stack, value in named(samples, tiny) if "short_life" in stack or "work" in stack]
     total = sum(value for _, value in stacks)
-    whole = sum(value for stack, value in stacks if "short_life" in stack and "main" in stack)
-    print(f"        {PROCESSES} processes in {seconds:.1f} s ({PROCESSES * 60 / seconds:.0f} a minute); agent {cpu:.2f} s of CPU with its start; "
+    whole = sum(value for stack, value in stacks if stack[:-1] == ["work", "short_life", "_start"])
+    print(f"        {PROCESSES} processes in {seconds:.1f} s ({rate:.0f} a minute); agent {cpu:.2f} s of CPU with its start; "
           f"{counters.get('complete_permille')} permille of all stacks complete")
-    ok = live.check(total >= 10 and whole >= SHARE_MIN * total, f"storm: {whole} of {total} stacks from work through short_life to main")
+    ok = live.check(rate >= PER_MINUTE_MIN or load > LOAD_MAX, f"storm: {rate:.0f} a minute at a load of {load:.1f} of each CPU")
+    ok &= live.check(total >= 10 and whole >= SHARE_MIN * total, f"storm: {whole} of {total} stacks from work through short_life to _start")
     ok &= live.check(counters.get("no_process", 0) <= 0.1 * counters["records"], f"storm: no_process {counters.get('no_process', 0)} of {counters['records']}")
-    ok &= live.check(counters.get("ring_full", 0) == 0, "storm: nothing lost")
-    return ok
+    ok &= live.check(counters.get("ring_full", 0) == 0 and counters["lost_process_events"] == 0 and counters["dropped"] == 0, "storm: nothing lost")
+    # What was taken by the kernel half came out, sample by sample: nothing was lost in silence.
+    written = sum(value for _, value in samples)
+    return ok & live.check(counters["samples"] == counters["records"] == written, f"storm: {counters['samples']} samples taken, {written} written")
 
 
 def check_threads(folder, executable):

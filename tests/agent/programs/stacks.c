@@ -3,7 +3,7 @@
  * A program that ends, or spins, at the bottom of a stack of a chosen shape:
  *     stacks CASE [spin]
  * or calls a function 500 times a second (beat), or stays in the kernel (kernel), or
- * starts many short-lived processes (storm [COUNT]) or threads (many [COUNT]).
+ * starts many short-lived processes (storm COUNT PROGRAM) or threads (many [COUNT]).
  * Built several ways by the tests: -O0, -O2, with and without frame pointers, static.
  */
 #define _GNU_SOURCE
@@ -135,21 +135,16 @@ static __attribute__((noinline)) int work(int ms)
 	return sink;
 }
 
-static __attribute__((noinline)) int short_life(int ms)
+/* Starts @count processes of @program, WIDTH at a time. */
+static int storm(const char *program, int count)
 {
-	return work(ms) + sink;
-}
-
-/* Starts @count processes of this program that live some milliseconds, WIDTH at a time. */
-static int storm(const char *self, int count)
-{
-	enum { WIDTH = 3 };
+	enum { WIDTH = 8 };
 
 	for (int i = 0; i < count; i++) {
 		if (i >= WIDTH)
 			wait(NULL);
 		if (vfork() == 0) {
-			execl(self, self, "short", NULL);
+			execl(program, program, NULL);
 			_exit(127);
 		}
 	}
@@ -248,12 +243,10 @@ int main(int argc, char **argv)
 		return beats(argc);
 	if (strcmp(name, "kernel") == 0)
 		return in_kernel(argc);
-	if (strcmp(name, "short") == 0)
-		return short_life(8) == 0;
-	if (strcmp(name, "storm") == 0)
-		return storm(argv[0], argc > 2 ? atoi(argv[2]) : 1000);
+	if (strcmp(name, "storm") == 0 && argc > 3)
+		return storm(argv[3], atoi(argv[2]));
 	if (strcmp(name, "many") == 0)
 		return many_threads(argc > 2 ? atoi(argv[2]) : 5000);
-	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads|beat|kernel|short|storm|many [spin [DEPTH]]\n");
+	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads|beat|kernel|storm COUNT PROGRAM|many [spin [DEPTH]]\n");
 	return 2;
 }

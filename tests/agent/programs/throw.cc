@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// C++: virtual calls, a destructor while an exception flies, std::sort's comparison, a thread of the library's.
+// C++: virtual calls, a destructor while an exception flies, std::sort's comparison, a thread of the library's. Ends by abort, or never
+// ("spin").
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -10,6 +11,7 @@
 #include <vector>
 
 static volatile int sink;
+static bool spin;
 
 struct base {
 	virtual ~base() {}
@@ -19,6 +21,8 @@ struct base {
 struct guard {
 	~guard()
 	{
+		while (spin)
+			sink = sink + 1;
 		std::raise(SIGABRT);
 		sink = sink + 1;
 	}
@@ -36,6 +40,7 @@ struct derived : base {
 
 int main(int argc, char **)
 {
+	spin = argc > 1;
 	std::vector<int> items{3, 1, 2};
 	std::function<int(int)> call = [](int n) {
 		derived d;
