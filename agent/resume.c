@@ -34,6 +34,7 @@ struct resume {
 	struct waiting *first, **end; /* in the order they came */
 	struct waiting **at;	      /* where resume_next goes on */
 	size_t waiting_bytes;
+	uint32_t gone[RESUME_GONE_MAX], gone_count; /* resume_keep */
 };
 
 struct copied {
@@ -244,11 +245,31 @@ bool resume_next(struct resume *r, uint64_t now_ms, bool give_up, const struct s
 	return false;
 }
 
-bool resume_holds(const struct resume *r, uint32_t pid)
+static bool holds(const struct resume *r, uint32_t pid)
 {
 	for (const struct waiting *w = r->first; w; w = w->next)
 		if (w->head.pid == pid)
 			return true;
+	return false;
+}
+
+bool resume_keep(struct resume *r, uint32_t pid)
+{
+	if (r->gone_count == RESUME_GONE_MAX || !holds(r, pid))
+		return false;
+	r->gone[r->gone_count++] = pid;
+	return true;
+}
+
+bool resume_released(struct resume *r, uint32_t reused, uint32_t *pid_ret)
+{
+	for (uint32_t i = 0; i < r->gone_count; i++) {
+		if (r->gone[i] != reused && holds(r, r->gone[i]))
+			continue;
+		*pid_ret = r->gone[i];
+		r->gone[i] = r->gone[--r->gone_count];
+		return true;
+	}
 	return false;
 }
 

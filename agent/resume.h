@@ -17,6 +17,7 @@
 enum {
 	RESUME_WAIT_MS = 3000,		  /* for tables; then the sample goes on as it is */
 	RESUME_WAITING_BYTES = 8 << 20,	  /* of samples that wait; more do not wait */
+	RESUME_GONE_MAX = 256,		  /* processes that are gone, of which samples wait */
 	RESUME_WAITING_MAPPINGS = 1024,	  /* of a sample that waits: they are kept, since its process may end meanwhile */
 };
 
@@ -47,8 +48,13 @@ void resume_skip(struct resume *resume, const struct sample_head *head);
  * @param give_up  none waits any longer
  */
 bool resume_next(struct resume *resume, uint64_t now_ms, bool give_up, const struct sample_head **head_ret, const uint64_t **frames_ret);
-/** A sample of this process waits. */
-bool resume_holds(const struct resume *resume, uint32_t pid);
+/**
+ * A process is gone. True: samples of it wait, and what is known of it goes with them: resume_released tells when. False: none
+ * does, or there are too many such processes.
+ */
+bool resume_keep(struct resume *resume, uint32_t pid);
+/** The next process that was kept and of which no sample waits any more; or @p reused, whose number has begun to be another. */
+bool resume_released(struct resume *resume, uint32_t reused, uint32_t *pid_ret);
 void resume_counters(const struct resume *resume, struct resume_counters *ret);
 
 #endif

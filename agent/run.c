@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024, GONE_MAX = 256, START_CPU_MS = 500, LIMIT_SAVED_S = 60 };
+enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024, START_CPU_MS = 500, LIMIT_SAVED_S = 60 };
 
 struct agent {
 	const struct options *options;
@@ -55,8 +55,6 @@ struct agent {
 	uint64_t window_ms, status_ms, chance_ms; /* when they are due; window: when it began, unix time */
 	bool is_sampling;
 	uint64_t records, lost_events, filtered, failures_told;
-	uint32_t gone[GONE_MAX]; /* processes that are gone, and of which samples wait */
-	size_t gone_count;
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -149,23 +147,17 @@ static void forget(struct agent *agent, uint32_t pid)
 /** Forgets the processes that are gone and whose last samples are out; @p pid: in any case, since its number is in use again. */
 static void forget_gone(struct agent *agent, uint32_t pid)
 {
-	size_t kept = 0;
+	uint32_t gone = 0;
 
-	for (size_t i = 0; i < agent->gone_count; i++) {
-		if (agent->gone[i] != pid && resume_holds(agent->resume, agent->gone[i]))
-			agent->gone[kept++] = agent->gone[i];
-		else
-			forget(agent, agent->gone[i]);
-	}
-	agent->gone_count = kept;
+	while (resume_released(agent->resume, pid, &gone))
+		forget(agent, gone);
 }
 
 static struct err *on_forked(void *context, uint32_t pid, uint32_t parent)
 {
 	struct agent *agent = context;
 
-	if (agent->gone_count > 0)
-		forget_gone(agent, pid);
+	forget_gone(agent, pid);
 	return tables_forked(agent->tables, pid, parent);
 }
 
@@ -209,9 +201,7 @@ static struct err *on_gone(void *context, uint32_t pid)
 {
 	struct agent *agent = context;
 
-	if (agent->gone_count < ARRAY_SIZE(agent->gone) && resume_holds(agent->resume, pid))
-		agent->gone[agent->gone_count++] = pid; /* what is known of it goes with its last samples */
-	else
+	if (!resume_keep(agent->resume, pid))
 		forget(agent, pid);
 	return NULL;
 }
@@ -224,8 +214,7 @@ static struct err *take_waiting(struct agent *agent, bool give_up)
 
 	while (resume_next(agent->resume, agent->now_ms, give_up, &head, &frames))
 		TRY(take_sample(agent, head, frames));
-	if (agent->gone_count > 0)
-		forget_gone(agent, 0);
+	forget_gone(agent, 0);
 	return NULL;
 }
 

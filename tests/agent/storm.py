@@ -70,7 +70,10 @@ def check_storm(folder, executable):
     rate, load = PROCESSES * 60 / seconds, os.getloadavg()[0] / os.cpu_count()
     stacks = [(stack, value) for stack, value in named(samples, tiny) if "short_life" in stack or "work" in stack]
     total = sum(value for _, value in stacks)
-    whole = sum(value for stack, value in stacks if stack[:-1] == ["work", "short_life", "_start"])
+    whole = sum(value for stack, value in stacks if stack[-4:-1] == ["work", "short_life", "_start"])
+    for stack, value in stacks:
+        if stack[-4:-1] != ["work", "short_life", "_start"]:
+            print(f"        {value} of {stack}")
     print(f"        {PROCESSES} processes in {seconds:.1f} s ({rate:.0f} a minute); agent {cpu:.2f} s of CPU with its start; "
           f"{counters.get('complete_permille')} permille of all stacks complete")
     ok = live.check(rate >= PER_MINUTE_MIN or load > LOAD_MAX, f"storm: {rate:.0f} a minute at a load of {load:.1f} of each CPU")
