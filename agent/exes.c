@@ -289,6 +289,11 @@ bool exes_want(struct exes *x, uint32_t number, const struct exe_key *key, int t
 	return true;
 }
 
+uint64_t exes_inode(const struct exes *x, uint32_t number)
+{
+	return x->slots[number].key.inode;
+}
+
 bool exes_is_pending(const struct exes *x, uint32_t number)
 {
 	return number > 0 && number < x->top && x->slots[number].state == STATE_PENDING;

@@ -80,8 +80,9 @@ const struct tables_exe *exes_at(const struct exes *exes, uint32_t number);
 
 /** A sample cannot go on without its table. True: exes_want asks for the file. False: it is in the queue, there, or no number. */
 bool exes_needs_file(struct exes *exes, uint32_t number);
-/** The path that it was seen at. Valid until exes_trim. */
+/** The path that it was seen at (valid until exes_trim), and its inode, of a number that is one. */
 const char *exes_path(const struct exes *exes, uint32_t number);
+uint64_t exes_inode(const struct exes *exes, uint32_t number);
 /**
  * Puts it into the queue, after exes_needs_file.
  * @param key      of the file as it was opened: not another one that has taken its place

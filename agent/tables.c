@@ -184,8 +184,6 @@ static int open_wanted(uint32_t pid, const struct proc_map *map, struct exe_key 
 		return vdso_file(ret->size);
 	}
 	int fd = exe_files_open(pid, map, &st);
-	if (fd < 0 && map->path[0] == '/') /* the process is gone */
-		fd = exe_files_open_in_root((uint32_t)getpid(), map->path, &st);
 	if (fd >= 0)
 		*ret = key_of(&st);
 	return fd;
@@ -200,7 +198,7 @@ bool tables_want(struct tables *t, uint32_t pid, uint32_t exe, const struct unwi
 	for (uint32_t i = 0; i < count; i++) {
 		if (mappings[i].exe != exe)
 			continue;
-		struct proc_map map = {.start = mappings[i].start, .end = mappings[i].end, .path = exes_path(t->exes, exe)};
+		struct proc_map map = {.start = mappings[i].start, .end = mappings[i].end, .path = exes_path(t->exes, exe), .inode = exes_inode(t->exes, exe)};
 		int fd = open_wanted(pid, &map, &key);
 		return fd >= 0 && exes_want(t->exes, exe, &key, fd, pid, now_ms());
 	}
