@@ -52,6 +52,11 @@ def folded(http):
         return answer.read().decode().splitlines()
 
 
+def samples_of(http):
+    """Of the program without names."""
+    return sum(int(line.rsplit(" ", 1)[1]) for line in folded(http) if "stacks-bare+0x" in line)
+
+
 def stop(process, number=signal.SIGKILL):
     process.send_signal(number)
     return process.wait(timeout=30)
@@ -69,11 +74,14 @@ def check_samples(folder, http, grpc):
         ok = live.check(once.returncode == 0, f"one window is sent: {once.stderr.strip()[-300:]}")
         mine = [line for line in folded(http) if "stacks-bare+0x" in line]
         ok &= live.check(len(mine) > 0, f"{len(mine)} stacks arrived without names")
-        first = sum(int(line.rsplit(" ", 1)[1]) for line in mine)
+        first = samples_of(http)
         # A running agent sends what it has when it is told to end.
         running = subprocess.Popen([os.path.join(BIN, "cairn-agent"), "--protocol", "otlp", "--collector", f"127.0.0.1:{grpc}", "--pid",
                                     str(program.pid), "--samples-per-second", "100"], stderr=subprocess.DEVNULL)
-        time.sleep(7)
+        for _ in range(600):
+            if samples_of(http) > first:
+                break
+            time.sleep(0.2)
         ok &= live.check(stop(running, signal.SIGTERM) == 0, "SIGTERM ends it with 0")
         # The server is restarted between samples and symbols.
         stop(daemon, signal.SIGTERM)
