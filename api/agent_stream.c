@@ -12,6 +12,7 @@
 #include "api/agent_stream.h"
 
 #include "api/call.h"
+#include "api/symbolize.h"
 #include "base/log.h"
 #include "sources/sources.h"
 #include "store/miss.h"
@@ -149,12 +150,13 @@ static void lookup_destroy(struct lookup *lookup)
 	free(lookup);
 }
 
-/* True when its symbols are asked for. What is new in the file's record is stored. */
-static struct err *look_up(struct store *store, const struct store_file *file, bool *want_ret)
+/* True when its symbols are asked for, of sources and of the agent. What is new in the file's record is stored. */
+static struct err *look_up(struct api *api, uint64_t requester, const struct store_file *file, bool *want_ret)
 {
 	static const struct fileid none;
-	CLEANUP(freep) struct store_answer *answer = malloc(sizeof(*answer));
+	CLEANUP(freep) struct api_known *answer = malloc(sizeof(*answer));
 	CLEANUP(freep) struct store_file *known = malloc(sizeof(*known));
+	struct store *store = api->options.store;
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
 	struct store_query query = {.tenant = STORE_TENANT_DEFAULT, .file_id = file->file_id, .build_id = file->build_id};
 	bool found = false;
@@ -166,10 +168,11 @@ static struct err *look_up(struct store *store, const struct store_file *file, b
 	if (!query.has_file_id && !file->build_id.len)
 		return NULL;
 	TRY(store_read_begin(store, &read));
-	TRY(store_resolve(read, &query, answer));
-	*want_ret = answer->status != STORE_OK;
-	if (answer->status == STORE_UNKNOWN)
+	TRY(api_known_resolve(read, &query, answer));
+	*want_ret = answer->answer.status != STORE_OK;
+	if (answer->answer.status == STORE_UNKNOWN)
 		store_miss_note(store, &query);
+	api_known_ask(api->options.sources, requester, &query, answer);
 	if (!query.has_file_id)
 		return NULL;
 	TRY(store_file_get(read, query.tenant, &file->file_id, known, &found));
@@ -200,12 +203,13 @@ static void run_lookup(void *arg)
 {
 	struct lookup *lookup = arg;
 	struct api *api = lookup->session->api;
+	uint64_t requester = api_requester(net_request_peer(lookup->request));
 
 	for (uint32_t i = 0; i < lookup->wanted.count && !net_request_is_gone(lookup->request); i++) {
 		const struct store_file *file = &lookup->wanted.files[i];
 		bool want = false;
 		sources_kernel(api->options.sources, &file->file_id, &file->build_id, lookup->kernel, strlen(lookup->kernel));
-		struct err *e = look_up(api->options.store, file, &want);
+		struct err *e = look_up(api, requester, file, &want);
 		if (!e && want) {
 			const struct server_want row = {.file_id = {file->file_id.bytes, FILEID_BYTES},
 				.build_id = {file->build_id.bytes, file->build_id.len},

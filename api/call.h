@@ -113,7 +113,9 @@ const struct buf *call_body(const struct call *call);
 void call_refuse(struct api *api, struct net_request *request, enum api_path path, unsigned status, const char *code,
 	const char *message);
 
-/** The peer's address without its port, as a number: whose budget of unknown IDs is used. */
+/** An address without its port (net_request_peer), as a number: whose budget of unknown IDs is used. */
+uint64_t api_requester(const char *peer);
+/** That of the call's peer. */
 uint64_t call_requester(const struct call *call);
 /** The i-th path parameter, "" when there is none. */
 const char *call_param(const struct call *call, size_t i);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The store of symbols learns from what agents report: when a mapping names a file by its file ID and its build ID, and the build ID
- * is known (its symbols were uploaded from another copy, stripped or not), the file ID becomes an alias of it. IDs that nobody
- * knows are noted as misses, so that sources can look for them before anybody asks. Each module is looked at once in LEARN_AGAIN_S.
+ * is known (its symbols were uploaded from another copy, stripped or not), the file ID becomes an alias of it. Sources are asked for IDs that
+ * nobody knows at once, before anybody reads the samples, on the budget of the peer that sent them. Each module is looked at once in LEARN_AGAIN_S.
  */
 #include "api/otlp_export.h"
 
 #include "api/agents_internal.h"
 #include "api/call.h"
+#include "api/symbolize.h"
 #include "base/digest.h"
 #include "base/log.h"
 #include "proto/wire.h"
@@ -92,36 +93,38 @@ static bool take_turn(struct api_otlp *otlp, const struct otlp_module *module)
 	return mine;
 }
 
-/* What the store has to be told of a module. */
-static struct err *look_at(struct store *store, const struct otlp_module *module, bool *is_alias_ret)
+/* What the store has to be told of a module. Sources are asked for what it lacks. */
+static struct err *look_at(struct api *api, uint64_t requester, const struct otlp_module *module, bool *is_alias_ret)
 {
 	static const struct fileid none;
 	CLEANUP(store_read_endp) struct store_read *read = NULL;
-	CLEANUP(freep) struct store_answer *answer = malloc(sizeof(*answer));
+	CLEANUP(freep) struct api_known *known = malloc(sizeof(*known));
 	struct store_query query = {.tenant = STORE_TENANT_DEFAULT, .build_id = module->build_id};
 
 	*is_alias_ret = false;
-	if (!answer)
+	if (!known)
 		return err_nomem();
 	query.has_file_id = !fileid_equal(&module->file_id, &none);
 	query.file_id = module->file_id;
-	TRY(store_read_begin(store, &read));
-	TRY(store_resolve(read, &query, answer));
-	if (answer->status == STORE_UNKNOWN)
-		store_miss_note(store, &query);
-	if (answer->status != STORE_OK || !query.has_file_id || !module->build_id.len)
+	TRY(store_read_begin(api->options.store, &read));
+	TRY(api_known_resolve(read, &query, known));
+	enum store_status status = known->answer.status;
+	if (status == STORE_UNKNOWN)
+		store_miss_note(api->options.store, &query);
+	api_known_ask(api->options.sources, requester, &query, known);
+	if (status != STORE_OK || !query.has_file_id || !module->build_id.len)
 		return NULL;
 	struct store_query alone = {.tenant = query.tenant, .has_file_id = true, .file_id = module->file_id};
-	TRY(store_resolve(read, &alone, answer));
-	*is_alias_ret = answer->status == STORE_UNKNOWN;
+	TRY(store_resolve(read, &alone, &known->answer));
+	*is_alias_ret = known->answer.status == STORE_UNKNOWN;
 	return NULL;
 }
 
-static struct err *learn(struct store *store, const struct otlp_module *module)
+static struct err *learn(struct api *api, uint64_t requester, const struct otlp_module *module)
 {
 	bool is_alias;
 
-	TRY(look_at(store, module, &is_alias));
+	TRY(look_at(api, requester, module, &is_alias));
 	if (!is_alias)
 		return NULL;
 	struct store_file file = {.file_id = module->file_id,
@@ -129,7 +132,7 @@ static struct err *learn(struct store *store, const struct otlp_module *module)
 		.first_seen_ms = 1000 * seconds(CLOCK_REALTIME)};
 	(void)snprintf(file.name, sizeof(file.name), "%.*s", (int)(module->name.len < STORE_NAME_SIZE ? module->name.len : STORE_NAME_SIZE),
 		module->name.bytes);
-	return store_put_file(store, STORE_TENANT_DEFAULT, &file);
+	return store_put_file(api->options.store, STORE_TENANT_DEFAULT, &file);
 }
 
 /* The release that the request's hosts run, when all that say one say the same. */
@@ -147,15 +150,16 @@ static struct otlp_text kernel_release(const struct otlp_intake_result *result)
 }
 
 /* What cannot be learned now is learned with a later request. */
-static void learn_all(struct api *api, const struct otlp_intake_result *result)
+static void learn_all(struct api *api, const char *peer, const struct otlp_intake_result *result)
 {
+	uint64_t requester = api_requester(peer);
 	struct otlp_text release = kernel_release(result);
 
 	for (size_t i = 0; i < result->module_count; i++) {
 		if (!take_turn(api->otlp, &result->modules[i]))
 			continue;
 		sources_kernel(api->options.sources, &result->modules[i].file_id, &result->modules[i].build_id, release.bytes, release.len);
-		CLEANUP(err_freep) struct err *e = learn(api->options.store, &result->modules[i]);
+		CLEANUP(err_freep) struct err *e = learn(api, requester, &result->modules[i]);
 		if (e)
 			log_warn("otlp", "learn=failed error=\"%s\"", err_message(e));
 	}
@@ -287,7 +291,7 @@ struct err *otlp_export(struct api *api, const char *peer, const void *bytes, si
 		atomic_fetch_add_explicit(&api->metrics.otlp_rejected_requests, 1, memory_order_relaxed);
 		return e;
 	}
-	learn_all(api, &result);
+	learn_all(api, peer, &result);
 	return NULL;
 }
 

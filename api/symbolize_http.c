@@ -31,11 +31,16 @@ static void return_symbolizer(struct api *api, struct api_symbolizer *symbolizer
 	api_symbolizer_destroy(symbolizer);
 }
 
-uint64_t call_requester(const struct call *call)
+uint64_t api_requester(const char *peer)
 {
-	const char *peer = net_request_peer(call->request), *colon = strrchr(peer, ':');
+	const char *colon = strrchr(peer, ':');
 
 	return digest_xxh3_64(peer, colon ? (size_t)(colon - peer) : strlen(peer));
+}
+
+uint64_t call_requester(const struct call *call)
+{
+	return api_requester(net_request_peer(call->request));
 }
 
 static struct err *parse(struct call *call)

@@ -63,7 +63,7 @@ struct sources {
 void *sources_near_main(void *sources);
 void *sources_asker_main(void *sources);
 /** Looks at misses, refreshes indices, forgets what is over, until the end. */
-void *sources_poller_main(void *sources);
+void *sources_refresher_main(void *sources);
 bool sources_is_stopping(struct sources *sources);
 /** Asks one source for what the item lacks and writes down what it said. @return the answer; 0: it was not waited for. Thread: any. */
 enum store_ask_answer sources_ask_one(struct sources *sources, struct source *source, struct item *item, struct source_race *race);

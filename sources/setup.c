@@ -95,7 +95,7 @@ static struct err *start(struct sources *sources)
 		TRY(start_thread(sources, sources_near_main));
 	for (uint32_t i = 0; i < options->threads; i++)
 		TRY(start_thread(sources, sources_asker_main));
-	return start_thread(sources, sources_poller_main);
+	return start_thread(sources, sources_refresher_main);
 }
 
 struct err *sources_start(struct store *store, const struct sources_options *options, struct sources **ret)

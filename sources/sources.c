@@ -11,9 +11,6 @@
  * first by the item and then by the job, without a gap. (A read that began before the job was committed sees neither: an answer
  * FOUND of the last FRESH_MS counts as pending, too.)
  *
- * Misses that others note in the store (samples, batches of other interfaces) are looked at every POLL_MS, so that every way in
- * leads here.
- *
  * `lock` guards the list, the budgets and the counters; the database is its own.
  */
 #include "sources/internal.h"
@@ -21,7 +18,6 @@
 #include "fileid/build_id.h"
 #include "store/blob.h"
 #include "store/job.h"
-#include "store/miss.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,8 +25,6 @@
 
 enum {
 	FRESH_MS = 10000,
-	POLL_MS = 2000,
-	POLLED_MAX = 512,
 	HOUR_MS = 3600 * 1000,
 	RETRY_PENDING_S = 2,
 	EXPIRE_AFTER_S = 30 * 24 * 3600,
@@ -468,7 +462,7 @@ static void enqueue(struct sources *sources, const struct store_query *query, bo
 	*sources->last = item;
 	sources->last = &item->next;
 	sources->stats.queued++;
-	(void)pthread_cond_broadcast(&sources->changed); /* the poller waits on it, too */
+	(void)pthread_cond_broadcast(&sources->changed);
 	*ret = (struct sources_answer){.state = SOURCES_PENDING, .retry_after_s = RETRY_PENDING_S};
 	(void)snprintf(ret->reason, sizeof(ret->reason), "%s", item->phase);
 }
@@ -572,26 +566,7 @@ void sources_stats(struct sources *sources, struct sources_stats *ret)
 	fetch_stats(sources->fetch, &ret->fetch);
 }
 
-/* ---------------------------------------------------------------------------------------- the poller */
-
-static struct err *read_misses(struct sources *sources, struct store_miss *misses, size_t *n_ret)
-{
-	CLEANUP(store_read_endp) struct store_read *read = NULL;
-
-	TRY(store_read_begin(sources->store, &read));
-	return store_misses(read, misses, POLLED_MAX, n_ret);
-}
-
-/* Misses of samples and of whoever else knows only the store. Those asked for since the last look are the newest. */
-static void poll_misses(struct sources *sources, struct store_miss *misses, uint64_t since_ms)
-{
-	struct sources_answer answer;
-	size_t n = 0;
-
-	CLEANUP(err_freep) struct err *e = read_misses(sources, misses, &n);
-	for (size_t i = 0; !e && i < n && misses[i].last_asked_ms >= since_ms; i++)
-		sources_ask(sources, &misses[i].query, false, UINT64_MAX, &answer);
-}
+/* ---------------------------------------------------------------------------------------- refreshing */
 
 /* Up to @p ms, or until the end. False at the end. */
 static bool nap(struct sources *sources, uint64_t ms)
@@ -624,21 +599,12 @@ static void refresh(struct sources *sources)
 	err_free(store_asks_expire(sources->db, wall_ms() - (uint64_t)EXPIRE_AFTER_S * 1000, &removed));
 }
 
-void *sources_poller_main(void *argument)
+void *sources_refresher_main(void *argument)
 {
 	struct sources *sources = argument;
-	CLEANUP(freep) struct store_miss *misses = calloc(POLLED_MAX, sizeof(*misses));
-	uint64_t refreshed = 0, looked = wall_ms();
 
 	do {
-		uint64_t now = wall_ms();
-		if (now - refreshed >= sources->options.refresh_ms) {
-			refresh(sources);
-			refreshed = now;
-		}
-		if (misses)
-			poll_misses(sources, misses, looked - 2 * POLL_MS);
-		looked = now;
-	} while (nap(sources, POLL_MS));
+		refresh(sources);
+	} while (nap(sources, sources->options.refresh_ms));
 	return NULL;
 }

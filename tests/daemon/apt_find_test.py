@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a file is found in package repositories and what is fetched for it: Contents indices, control parts, supplements, and by whom it was seen."""
+import http.client
 import os
 import shutil
 import subprocess
@@ -403,19 +404,17 @@ class Find(RepositoryTest):
     # ---- by itself
 
     def check_sample_has_its_lines(self, send, flags=(), **repository):
-        """From a repository that has the program's debug package; @send: daemon -> None, one sample an address."""
+        """From a repository that has the program's debug package; @send: daemon -> None, one sample an address. Nobody reads the profile before."""
         self.publish(**repository)
         daemon = self.daemon(flags=flags)
         send(daemon)
-        before = self.folded(daemon)
-        self.assertTrue(before and all("+0x" in stack for stack in before), before)
         end = time.monotonic() + 60
         while time.monotonic() < end:
-            shown = self.folded(daemon)
-            if not any("+0x" in stack for stack in shown):
+            file = daemon.get("/v1/files/" + self.file_id)
+            if file.status == 200 and any(e["kind"] == "dwarf" for e in file.json["entries"]) and file.json.get("segments"):
                 break
-            time.sleep(0.2)
-        wanted = {}
+            time.sleep(0.1)
+        shown, wanted = self.folded(daemon), {}
         for frames in self.truth:
             stack = ";".join(f[0] for f in reversed(frames))
             wanted[stack] = wanted.get(stack, 0) + 1
@@ -442,6 +441,32 @@ class Find(RepositoryTest):
         ddeb = path[:-len("deb")] + "ddeb"
         self.check_sample_has_its_lines(self.publish_sample, packages=[self.binary, (stanza.replace(path, ddeb), content, ddeb)])
         self.assertEqual(self.server.asked["/debian/" + ddeb], 1)
+
+    def test_random_ids_of_one_agent_use_up_no_others_budget(self):
+        self.publish(base="x")
+        daemon = self.daemon(base="x", flags=("--sources.ids_per_hour", "3"))
+        mappings = [{"name": "random", "attributes": [("process.executable.build_id.gnu", "%040x" % i)]} for i in range(1, 30)]
+        samples = [{"frames": [{"mapping": m, "address": 1, "attributes": [(TYPE, "native")]}], "timestamps": [time.time_ns() - 10**9]} for m in mappings]
+        model = [{"attributes": [("service.name", "flood")], "profiles": [{"sample_type": ("samples", "count"), "period_type": ("cpu", "nanoseconds"),
+                  "period": 50_000_000, "time": time.time_ns(), "duration": 10**9, "samples": samples}]}]
+        self.assertEqual(self.post_profiles(daemon, otlp_encode.encode("1.10", model), "127.0.0.2"), 200)
+        self.wait_idle(daemon)
+        self.assertEqual(sum(bool(self.asked(daemon, "%040x" % i)) for i in range(1, 30)), 3)
+        self.publish_sample(daemon)  # from 127.0.0.1
+        self.wait_idle(daemon)
+        self.assertTrue(self.asked(daemon, self.id))
+        self.assertEqual(sum(bool(self.asked(daemon, "%040x" % i)) for i in range(1, 30)), 3)  # by nobody else, either
+
+    def asked(self, daemon, some_id):
+        answer = daemon.get("/v1/files/" + some_id)
+        return answer.status == 200 and answer.json["asked"]
+
+    def post_profiles(self, daemon, message, source):
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port, source_address=(source, 0))
+        connection.request("POST", "/v1development/profiles", message, {"Content-Type": "application/x-protobuf"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
 
     def stream_sample(self, daemon):
         """As publish_sample, by cairn.v1.Agent/Stream: addresses as linked."""

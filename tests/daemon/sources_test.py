@@ -258,7 +258,7 @@ class Sources(unittest.TestCase):
         refused = [m for m in answers if m["status"] == "unknown"]
         self.assertIn("sources.ids_per_hour", refused[0]["reason"])
         time.sleep(1)
-        self.assertLessEqual(len(self.server.asked), 12)  # two paths for each of three, and the poller's own budget of three
+        self.assertEqual(len(self.server.asked), 6)  # two paths for each of three
 
     def test_ids_that_nobody_named_are_not_asked_for(self):
         daemon = self.daemon()
