@@ -21,6 +21,7 @@ struct connector {
 
 struct err *connector_create(const char *address, const struct net_grpc_client_options *options, struct connector **ret)
 {
+	TRY(net_grpc_client_check(address, options));
 	struct connector *c = calloc(1, sizeof(*c));
 
 	if (!c)

@@ -20,7 +20,7 @@ enum {
 };
 
 struct connector;
-/** @p address, @p options and what they point to are borrowed. ERR_NOMEM. */
+/** @p address, @p options and what they point to are borrowed. ERR_INVALID: an address or a file of TLS that will not do, now; ERR_NOMEM. */
 struct err *connector_create(const char *address, const struct net_grpc_client_options *options, struct connector **ret) MUST_USE;
 /** Waits for an attempt under way. NULL is fine. */
 void connector_destroy(struct connector *connector);

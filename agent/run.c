@@ -462,6 +462,15 @@ static struct err *write_file(const char *path, const struct buf *content)
 	return NULL;
 }
 
+/** Before the window and not after it: whether the file can be written. What is in it stays. */
+static struct err *check_output(const char *path)
+{
+	if (strcmp(path, "-") == 0)
+		return NULL;
+	CLEANUP(closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	return fd < 0 ? err_os(errno, "%s", path) : NULL;
+}
+
 /** A profile of another kind stands beside the first: cpu.pb.gz, cpu.off_cpu.pb.gz, cpu.events.pb.gz. Standard output has ticks only. */
 static struct err *write_other(struct agent *agent, unsigned kind)
 {
@@ -754,6 +763,7 @@ static struct err *start(struct agent *agent)
 	case PROTOCOL_OTLP:
 		return create_exporter(agent);
 	case PROTOCOL_FILE:
+		TRY(check_output(agent->options->output));
 		return collect_create(agent->tables, agent->kernel, sampling.hz, SAMPLE_CPU, &agent->collect);
 	case PROTOCOL_CAIRN:
 		break;

@@ -70,13 +70,27 @@ struct err *net_address_resolve(const char *text, struct addrinfo **ret)
 	return error ? err_new(ERR_INVALID, "listen on '%s': %s", text, gai_strerror(error)) : NULL;
 }
 
+static struct err *split_peer(const char *text, char host[NET_HOST_MAX + 1], const char **port_ret)
+{
+	if (split_host(text, host, port_ret) && port_is_good(*port_ret) && host[0])
+		return NULL;
+	return err_new(ERR_INVALID, "'%s': not of the form host:port or [v6]:port", text);
+}
+
+struct err *net_address_check_peer(const char *text)
+{
+	char host[NET_HOST_MAX + 1];
+	const char *port;
+
+	return split_peer(text, host, &port);
+}
+
 struct err *net_address_resolve_peer(const char *text, char host[NET_HOST_MAX + 1], struct addrinfo **ret)
 {
 	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
 	const char *port;
 
-	if (!split_host(text, host, &port) || !port_is_good(port) || !host[0])
-		return err_new(ERR_INVALID, "'%s': not of the form host:port or [v6]:port", text);
+	TRY(split_peer(text, host, &port));
 	int error = getaddrinfo(host, port, &hints, ret);
 	return error ? err_new(ERR_PEER, "%s: %s", text, gai_strerror(error)) : NULL;
 }

@@ -14,6 +14,8 @@ enum { NET_HOST_MAX = 255 };
 
 /** Resolves "host:port", "[v6]:port" or ":port" for listening. *ret is freed with freeaddrinfo. ERR_INVALID. */
 struct err *net_address_resolve(const char *text, struct addrinfo **ret) MUST_USE;
+/** Whether it is one to connect to, without asking a name server. ERR_INVALID. */
+struct err *net_address_check_peer(const char *text) MUST_USE;
 /**
  * The same for connecting, so that the host must be there; also gives it, without brackets.
  * ERR_INVALID: malformed; ERR_PEER: the name is not known now, which may change.

@@ -398,6 +398,12 @@ struct err *net_grpc_client_connect(const char *address, const struct net_grpc_c
 	return NULL;
 }
 
+struct err *net_grpc_client_check(const char *address, const struct net_grpc_client_options *options)
+{
+	TRY(net_address_check_peer(address));
+	return options->tls ? net_tls_client_check(options->tls) : NULL;
+}
+
 void net_grpc_client_destroy(struct net_grpc_client *client)
 {
 	if (!client)

@@ -51,6 +51,11 @@ struct net_grpc_client_ops {
  */
 struct err *net_grpc_client_connect(const char *address, const struct net_grpc_client_options *options,
 	struct net_grpc_client **ret) MUST_USE;
+/**
+ * Whether net_grpc_client_connect could do with these at all: the address is one, and the files of TLS can be used. Asks nobody.
+ * @return NULL; ERR_INVALID, one line; ERR_NOMEM.
+ */
+struct err *net_grpc_client_check(const char *address, const struct net_grpc_client_options *options) MUST_USE;
 /** Closes; calls that are open end without on_end. NULL is fine. */
 void net_grpc_client_destroy(struct net_grpc_client *client);
 /** For CLEANUP. */

@@ -215,6 +215,15 @@ struct err *net_tls_client_create(const struct net_grpc_client_tls *options, con
 	return NULL;
 }
 
+struct err *net_tls_client_check(const struct net_grpc_client_tls *options)
+{
+	SSL_CTX *context = NULL;
+
+	TRY(create_context(options, &context));
+	SSL_CTX_free(context);
+	return NULL;
+}
+
 void net_tls_client_destroy(struct net_tls_client *tls)
 {
 	if (!tls)

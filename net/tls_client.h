@@ -20,6 +20,8 @@ struct net_tls_client;
  */
 struct err *net_tls_client_create(const struct net_grpc_client_tls *options, const char *host, int fd, uint64_t deadline_ns,
 	struct net_tls_client **ret) MUST_USE;
+/** Whether the files can be used, as they are now. ERR_INVALID, ERR_NOMEM. */
+struct err *net_tls_client_check(const struct net_grpc_client_tls *options) MUST_USE;
 /** Says goodbye if it can. NULL is fine. */
 void net_tls_client_destroy(struct net_tls_client *tls);
 

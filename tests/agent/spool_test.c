@@ -311,3 +311,13 @@ Test(connector_pause_ms, doubles_with_jitter_up_to_its_limit)
 	}
 	cr_assert_neq(connector_pause_ms(3, 1), connector_pause_ms(3, 900));
 }
+
+Test(connector_asked_pause_ms, is_never_shorter_than_asked_and_has_an_end)
+{
+	for (uint64_t random = 0; random < 10000; random += 7) {
+		uint64_t pause = connector_asked_pause_ms(2000, random);
+		cr_assert(pause >= 2000 && pause <= 2500, "%llu", (unsigned long long)pause);
+		cr_assert_leq(connector_asked_pause_ms(UINT64_MAX, random), CONNECTOR_ASKED_MAX_MS * 5ull / 4);
+	}
+	cr_assert_eq(connector_asked_pause_ms(0, UINT64_MAX), 0u);
+}
