@@ -115,6 +115,7 @@ static struct err *start_sources(struct daemon *daemon)
 		.directories = settings->sources_directories,
 		.installed = settings->sources_installed,
 		.apt = settings->sources_apt ? settings->sources_apt : access("/etc/apt", R_OK) == 0 ? "/etc/apt" : NULL,
+		.architectures = settings->sources_architectures,
 		.fetch = {.scratch_dir = settings->ingest_scratch_dir,
 			.parallel = (uint32_t)settings->sources_parallel,
 			.rate_bytes = settings->sources_rate,

@@ -58,6 +58,8 @@ static const struct config_key keys[] = {
 		"DIRS with this machine's programs, by which a file ID becomes a build ID; \"\": none"},
 	{"sources.apt", NULL, CONFIG_TEXT, AT(sources_apt), 0, 0, NULL,
 		"PATHS of APT sources files, or of folders like it; default: /etc/apt; \"\": none"},
+	{"sources.architectures", NULL, CONFIG_TEXT, AT(sources_architectures), 0, 0, NULL,
+		"WORDS of APT's packages that are looked through, as in amd64 arm64; default: this machine's"},
 	{"sources.ask_private", NULL, CONFIG_BOOL, AT(sources_ask_private), 0, 0, "false",
 		"ask servers on the internet for IDs that no public index names, too"},
 	{"sources.negative", NULL, CONFIG_DURATION, AT(sources_negative_ms), 1000, UINT64_C(31536000000), "6h",

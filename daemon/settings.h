@@ -44,7 +44,7 @@ struct settings {
 	char *sources_debuginfod;
 	char *sources_directories;
 	char *sources_installed;
-	char *sources_apt;
+	char *sources_apt, *sources_architectures;
 	bool sources_ask_private;
 	uint64_t sources_negative_ms;
 	uint64_t sources_retry_ms;

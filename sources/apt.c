@@ -92,17 +92,19 @@ struct err *apt_fetch_checked(struct apt *apt, const char *url, const struct rel
 
 /* ---------------------------------------------------------------------------------------- finding */
 
-/* Looks in every repository whose index may be used; NULL in @p repository_ret when none names it. Under the lock. */
-static struct err *look_up(struct apt *apt, const struct build_id *id, struct apt_record *ret, const struct apt_repository_state **repository_ret)
+/* Looks in every repository whose index may be used, of one architecture (NULL: any); NULL in @p repository_ret when none names it. Under the lock. */
+static struct err *look_up(struct apt *apt, const struct build_id *id, const char *architecture, struct apt_record *ret,
+	const struct apt_repository_state **repository_ret)
 {
 	*repository_ret = NULL;
 	for (size_t i = 0; i < apt->count && !*repository_ret; i++) {
 		CLEANUP(freep) char *text = NULL;
-		if (!apt_is_usable(&apt->repositories[i]))
+		const struct apt_repository_state *repository = &apt->repositories[i];
+		if (!apt_is_usable(repository) || (architecture && strcmp(architecture, repository->architecture) != 0))
 			continue;
-		TRY(store_index_find(apt->context.db, apt->repositories[i].id, id, &text));
+		TRY(store_index_find(apt->context.db, repository->id, id, &text));
 		if (text && apt_record_read(text, ret))
-			*repository_ret = &apt->repositories[i];
+			*repository_ret = repository;
 	}
 	return NULL;
 }
@@ -171,7 +173,8 @@ static void say_not_found(struct apt *apt, struct source_said *ret)
 }
 
 /* The packages that a debug package belongs to. */
-static struct err *add_binaries(struct apt *apt, const struct apt_record *debug, struct source_said *ret, char *names, size_t size)
+static struct err *add_binaries(struct apt *apt, const struct apt_record *debug, const char *architecture, struct source_said *ret, char *names,
+	size_t size)
 {
 	size_t len = 0;
 
@@ -179,7 +182,7 @@ static struct err *add_binaries(struct apt *apt, const struct apt_record *debug,
 		struct build_id key = apt_package_key(debug->of[i].name, debug->of[i].version);
 		const struct apt_repository_state *where;
 		struct apt_record binary;
-		TRY(look_up(apt, &key, &binary, &where));
+		TRY(look_up(apt, &key, architecture, &binary, &where));
 		if (!where || binary.promised.size > BINARY_MAX)
 			continue;
 		name_file(where, &binary, &ret->files[ret->file_count++]);
@@ -193,7 +196,7 @@ static struct err *look_up_fresh(struct apt *apt, const struct build_id *id, str
 {
 	(void)pthread_mutex_lock(&apt->lock);
 	apt_refresh_stale(apt);
-	struct err *e = look_up(apt, id, ret, repository_ret);
+	struct err *e = look_up(apt, id, NULL, ret, repository_ret);
 	(void)pthread_mutex_unlock(&apt->lock);
 	return e;
 }
@@ -257,7 +260,7 @@ static struct err *say_found(struct apt *apt, const struct source_wanted *wanted
 	if (!wanted->has_debug)
 		name_file(where, debug, &ret->files[ret->file_count++]);
 	if (!wanted->has_runtime)
-		TRY(add_binaries(apt, debug, ret, binaries, sizeof(binaries)));
+		TRY(add_binaries(apt, debug, where->architecture, ret, binaries, sizeof(binaries)));
 	if (ret->file_count == 0) {
 		source_say(ret, STORE_ASK_NOT_FOUND, "%.90s %.50s has its debug info, which is here already, and no repository its binary", debug->self.name,
 			debug->self.version);
@@ -300,6 +303,21 @@ static struct err *find(struct source *source, const struct source_wanted *wante
 	return e;
 }
 
+/* ".dwz/x86_64-linux-gnu/": whose the supplement is; NULL: that of any architecture. */
+static const char *architecture_of(const char *name)
+{
+	static const struct {
+		const char *triplet, *architecture;
+	} known[] = {{"/x86_64-linux-gnu/", "amd64"}, {"/aarch64-linux-gnu/", "arm64"}, {"/i386-linux-gnu/", "i386"},
+		{"/arm-linux-gnueabihf/", "armhf"}, {"/arm-linux-gnueabi/", "armel"}, {"/riscv64-linux-gnu/", "riscv64"},
+		{"/s390x-linux-gnu/", "s390x"}, {"/powerpc64le-linux-gnu/", "ppc64el"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (strstr(name, known[i].triplet))
+			return known[i].architecture;
+	return NULL;
+}
+
 /* dh_dwz puts what a package's files share into .dwz/<triplet>/<package>.debug, and dh_strip that into the package's -dbgsym. */
 static struct err *bring(struct source *source, const struct source_needed *needed, struct source_file *ret, char *reason, size_t size)
 {
@@ -321,7 +339,7 @@ static struct err *bring(struct source *source, const struct source_needed *need
 	for (size_t i = 0; i < ARRAY_SIZE(endings) && !e && !where; i++) {
 		(void)snprintf(package, sizeof(package), "%.*s%s", (int)(len - 6 < 200 ? len - 6 : 200), base, endings[i]);
 		struct build_id key = apt_name_key(package);
-		e = look_up(apt, &key, &record, &where);
+		e = look_up(apt, &key, architecture_of(needed->name), &record, &where);
 	}
 	if (!e && where)
 		name_file(where, &record, ret);
@@ -453,20 +471,32 @@ static struct err *read_places(const char *paths, struct apt_repositories *ret)
 	return NULL;
 }
 
-static void add_repository(struct apt *apt, const struct apt_repository *place, bool guessed)
+static void add_architecture(struct apt *apt, const struct apt_repository *place, const char *architecture, bool guessed)
 {
-	char text[APT_URI_SIZE + APT_SUITE_SIZE + APT_COMPONENTS_SIZE];
+	char text[APT_URI_SIZE + APT_SUITE_SIZE + APT_COMPONENTS_SIZE + APT_ARCHITECTURE_SIZE];
 
 	if (apt->count == APT_REPOSITORIES_MAX)
 		return;
-	(void)snprintf(text, sizeof(text), "%s %s %s", place->uri, place->suite, place->components);
+	(void)snprintf(text, sizeof(text), "%s %s %s %s", place->uri, place->suite, place->components, architecture);
 	uint64_t id = digest_xxh3_64(text, strlen(text)) & ~STORE_INDEX_PRIVATE;
 	if (!address_url_is_public(place->uri)) /* what it names is no secret in the house, but elsewhere */
 		id |= STORE_INDEX_PRIVATE;
 	for (size_t i = 0; i < apt->count; i++)
 		if (apt->repositories[i].id == id)
 			return;
-	apt->repositories[apt->count++] = (struct apt_repository_state){.place = *place, .id = id, .guessed = guessed};
+	struct apt_repository_state *repository = &apt->repositories[apt->count++];
+	*repository = (struct apt_repository_state){.place = *place, .id = id, .guessed = guessed};
+	(void)snprintf(repository->architecture, sizeof(repository->architecture), "%s", architecture);
+}
+
+static void add_repository(struct apt *apt, const struct apt_repository *place, bool guessed)
+{
+	struct text rest = {apt->context.architectures, strlen(apt->context.architectures)}, word;
+	char architecture[APT_ARCHITECTURE_SIZE];
+
+	while (text_word(&rest, &word))
+		if (text_copy_to(word, architecture, sizeof(architecture)))
+			add_architecture(apt, place, architecture, guessed);
 }
 
 struct err *source_apt(const struct source_context *context, const char *paths, struct source **ret)

@@ -15,10 +15,13 @@ enum {
 	APT_RECORD_SIZE = 3072,
 	APT_OF_MAX = 4, /* binary packages that one debug package belongs to */
 	APT_PACKAGE_SIZE = 256, /* a name, a version */
+	APT_ARCHITECTURE_SIZE = 32,
 };
 
+/* A repository's packages of one architecture: an index of its own, for names and versions are the same in all. */
 struct apt_repository_state {
 	struct apt_repository place;
+	char architecture[APT_ARCHITECTURE_SIZE]; /* as Debian calls it: "amd64" */
 	uint64_t id;	    /* STORE_INDEX_PRIVATE or'ed in where the place is in the house */
 	bool loaded;	    /* what the last run knew was read */
 	uint64_t looked_ms; /* 0: never */

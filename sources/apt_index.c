@@ -246,7 +246,8 @@ static struct err *take_packages(struct run *run, struct text component)
 	char path[512], chosen[512];
 	struct release_file promised;
 
-	(void)snprintf(path, sizeof(path), "%.*s/binary-amd64/Packages", (int)(component.len < 200 ? component.len : 200), component.at);
+	(void)snprintf(path, sizeof(path), "%.*s/binary-%s/Packages", (int)(component.len < 200 ? component.len : 200), component.at,
+		run->repository->architecture);
 	return choose_file(run->release, path, chosen, &promised) ? take_file(run, chosen, &promised, take_stanzas) : NULL;
 }
 
@@ -311,10 +312,11 @@ static struct err *index_all(struct apt *apt, struct apt_repository_state *repos
 		TRY(take_packages(&run, component));
 	rest = components;
 	while (text_word(&rest, &component)) {
-		(void)snprintf(path, sizeof(path), "%.*s/Contents-amd64", (int)(component.len < 200 ? component.len : 200), component.at);
+		(void)snprintf(path, sizeof(path), "%.*s/Contents-%s", (int)(component.len < 200 ? component.len : 200), component.at, repository->architecture);
 		TRY(take_contents(&run, path));
 	}
-	TRY(take_contents(&run, "Contents-amd64")); /* where other distributions have it */
+	(void)snprintf(path, sizeof(path), "Contents-%s", repository->architecture); /* where other distributions have it */
+	TRY(take_contents(&run, path));
 	TRY(take_unlisted(&run, &later));
 	TRY(store_index_commit(TAKE_PTR(run.index)));
 	apt_unlisted_key(repository, key);

@@ -6,8 +6,22 @@
 
 enum { HOUR_MS = 3600 * 1000 };
 
+/* This machine, as Debian calls it. */
+#if defined(__aarch64__)
+#define MACHINE "arm64"
+#elif defined(__riscv)
+#define MACHINE "riscv64"
+#elif defined(__powerpc64__)
+#define MACHINE "ppc64el"
+#elif defined(__s390x__)
+#define MACHINE "s390x"
+#else
+#define MACHINE "amd64"
+#endif
+
 static void set_defaults(struct sources_options *options)
 {
+	options->architectures = options->architectures ? options->architectures : MACHINE;
 	options->max_file_bytes = options->max_file_bytes ? options->max_file_bytes : UINT64_C(4) << 30;
 	options->negative_ms = options->negative_ms ? options->negative_ms : 6 * HOUR_MS;
 	options->retry_ms = options->retry_ms ? options->retry_ms : 300000;
@@ -25,7 +39,7 @@ typedef struct err *source_create_fn(const struct source_context *context, const
 static struct source_context context_of(const struct sources *sources)
 {
 	return (struct source_context){.fetch = sources->fetch, .db = sources->db, .scratch_dir = sources->options.fetch.scratch_dir,
-		.max_file_bytes = sources->options.max_file_bytes};
+		.architectures = sources->options.architectures, .max_file_bytes = sources->options.max_file_bytes};
 }
 
 /* One source for each word. */

@@ -115,6 +115,7 @@ struct source_context {
 	struct fetch *fetch;
 	struct store_sources *db;
 	const char *scratch_dir;
+	const char *architectures; /* of packages, as Debian calls them, separated by blanks */
 	uint64_t max_file_bytes;
 };
 

@@ -26,6 +26,7 @@ struct sources_options {
 	const char *directories; /* paths, separated by blanks; none */
 	const char *installed;	 /* folders of this machine's programs, separated by blanks, for the build IDs of file IDs; none */
 	const char *apt;	 /* sources files or folders like /etc/apt, separated by blanks; none */
+	const char *architectures; /* of packages, as Debian calls them, separated by blanks: this machine's */
 	struct fetch_options fetch;
 	uint64_t max_file_bytes; /* one file: 4 GiB */
 	uint64_t negative_ms;	 /* "it does not have it" holds so long: 6 h */

@@ -262,6 +262,45 @@ class Find(RepositoryTest):
         self.addCleanup(daemon.__exit__)
         self.check_program(self.ask_program(daemon, one[0], build_id=one[1]), one[0])
 
+    def arm64_packages(self):
+        """`sample` for another machine, of the same name and version: (packages, path, build ID, file ID)."""
+        path, source = os.path.join(self.work, "arm"), os.path.join(self.work, "arm.c")
+        with open(source, "w") as file:
+            file.write("volatile int sum;\nstatic inline int square(int x) {\n\tsum = x;\n\treturn sum * x;\n}\n__attribute__((noinline)) int twice(int x) {\n\treturn square(x) * 2;\n}\n"
+                       "void _start(void) {\n\tfor (volatile int i = 0;; i = twice(i))\n\t\t;\n}\n")
+        subprocess.run(["clang-19", "--target=aarch64-linux-gnu", "-g", "-O2", "-ffreestanding", "-nostdlib", "-static", "-fuse-ld=lld-19",
+                        "-Wl,--build-id=sha1", source, "-o", path], check=True)
+        stripped, debug, some_id = path + ".stripped", path + ".debug", build_id(path)
+        subprocess.run(["llvm-objcopy-19", "--strip-all", path, stripped], check=True)
+        subprocess.run(["llvm-objcopy-19", "--only-keep-debug", path, debug], check=True)
+        packages = [self.make_package("sample", "usr/bin/sample", stripped, ""),
+                    self.make_package("sample-dbgsym", debug_path(some_id), debug, "Depends: sample (= 1.0-1)\nBuild-Ids: %s\n" % some_id)]
+        return [tuple(part.replace("amd64", "arm64") if isinstance(part, str) else part for part in p) for p in packages], path, some_id, file_id(read(stripped))
+
+    def test_packages_of_another_architecture_with_the_same_names(self):
+        packages, path, some_id, identity = self.arm64_packages()
+        self.publish(base="x", others={"arm64": packages})
+        daemon = self.daemon(base="x", flags=("--sources.architectures", "amd64 arm64"))
+        out = subprocess.run(["nm", "-S", "--defined-only", path], check=True, capture_output=True, text=True).stdout
+        low, size = next((int(line.split()[0], 16), int(line.split()[1], 16)) for line in out.splitlines() if line.endswith(" twice"))
+        addresses = list(range(low, low + size, 4))
+        truth = oracle(path, addresses)
+        self.assertTrue(any(len(frames) > 1 for frames in truth), "no inlined call is in it")
+        module = daemon.symbolize({"modules": [{"build_id": some_id, "addresses": addresses}], "wait_ms": 60000})[0]
+        self.assertEqual([chain(r) for r in module["results"]], truth)
+        self.wait_idle(daemon)
+        module = daemon.symbolize({"modules": [{"file_id": identity, "addresses": addresses}]})[0]
+        self.assertEqual([chain(r) for r in module["results"]], truth)
+        self.assertFalse([p for p in self.server.asked if "/pool/" in p and "arm64" not in p])  # and nothing of the other
+        self.check(self.ask(daemon))
+
+    def test_packages_of_other_architectures_are_not_looked_at_unasked(self):
+        packages, _, some_id, _ = self.arm64_packages()
+        self.publish(base="x", others={"arm64": packages})
+        daemon = self.daemon(base="x")
+        self.assertEqual(self.ask(daemon, build_id=some_id)["status"], "unknown")
+        self.assertFalse([p for p in self.server.asked if "arm64" in p])
+
     def test_split_dwarf_in_the_debug_package(self):
         path, debug, stripped, packed = (os.path.join(self.work, name) for name in ("one", "one.debug", "one.stripped", "packed"))
         subprocess.run(["g++", "-gdwarf-4", "-gsplit-dwarf", "-O1", "-fPIE", "-pie", "-Wl,--build-id=sha1",

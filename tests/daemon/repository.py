@@ -97,13 +97,21 @@ class RepositoryTest(unittest.TestCase):
         self.work = tempfile.mkdtemp(prefix="cairn-apt-")
         self.addCleanup(shutil.rmtree, self.work)
 
-    def publish(self, base="debian", suite="stable", packages=None, ending=".xz", by_hash=False, until=86400, damage=None, contents=None, since=-60):
-        """Makes the files of a repository. @damage changes the signed Release file, @contents is a Contents index."""
+    def publish(self, base="debian", suite="stable", packages=None, ending=".xz", by_hash=False, until=86400, damage=None, contents=None, since=-60,
+                others=None):
+        """Makes the files of a repository. @damage changes the signed Release file, @contents is a Contents index; @others: {architecture: packages}
+        beside amd64."""
         packages = [self.binary, self.dbgsym] if packages is None else packages
         index = PACK[ending]("\n".join(stanza for stanza, _, _ in packages).encode())
         digest = hashlib.sha256(index).hexdigest()
         release = "Origin: test\nSuite: %s\nDate: %s\nValid-Until: %s\n%sArchitectures: amd64\nComponents: main\nSHA256:\n %s %d main/binary-amd64/Packages%s\n" % (
             suite, date(since), date(until), "Acquire-By-Hash: yes\n" if by_hash else "", digest, len(index), ending)
+        other_files = {}
+        for architecture, some in (others or {}).items():
+            path, content = "main/binary-%s/Packages%s" % (architecture, ending), PACK[ending]("\n".join(stanza for stanza, _, _ in some).encode())
+            release += " %s %d %s\n" % (hashlib.sha256(content).hexdigest(), len(content), path)
+            other_files[path] = content
+            packages = packages + some
         packed = PACK[ending](contents.encode()) if contents is not None else b""
         if contents is not None:
             release += " %s %d main/Contents-amd64%s\n" % (hashlib.sha256(packed).hexdigest(), len(packed), ending)
@@ -112,6 +120,7 @@ class RepositoryTest(unittest.TestCase):
         files = {place + "InRelease": damage(signed) if damage else signed}
         self.index_path = place + ("main/binary-amd64/by-hash/SHA256/" + digest if by_hash else "main/binary-amd64/Packages" + ending)
         files[self.index_path] = index
+        files.update({place + path: content for path, content in other_files.items()})
         if contents is not None:
             files[place + ("main/by-hash/SHA256/" + hashlib.sha256(packed).hexdigest() if by_hash else "main/Contents-amd64" + ending)] = packed
         for _, content, path in packages:
