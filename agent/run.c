@@ -12,6 +12,7 @@
 #include "agent/kernel.h"
 #include "agent/kinds.h"
 #include "agent/otlp.h"
+#include "agent/output.h"
 #include "agent/privilege.h"
 #include "agent/resume.h"
 #include "agent/self.h"
@@ -20,7 +21,6 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -443,49 +443,17 @@ static void log_failures(struct agent *agent)
 
 /* -------------------------------------------------------------------------------------- samples out */
 
-static struct err *write_file(const char *path, const struct buf *content)
-{
-	bool is_stdout = strcmp(path, "-") == 0;
-	CLEANUP(closep) int opened = is_stdout ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	int fd = is_stdout ? STDOUT_FILENO : opened;
-
-	if (fd < 0)
-		return err_os(errno, "%s", path);
-	for (size_t done = 0; done < content->len;) {
-		ssize_t n = write(fd, content->data + done, content->len - done);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_os(errno, "%s", path);
-		done += (size_t)n;
-	}
-	return NULL;
-}
-
-/** Before the window and not after it: whether the file can be written. What is in it stays. */
-static struct err *check_output(const char *path)
-{
-	if (strcmp(path, "-") == 0)
-		return NULL;
-	CLEANUP(closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-	return fd < 0 ? err_os(errno, "%s", path) : NULL;
-}
-
-/** A profile of another kind stands beside the first: cpu.pb.gz, cpu.off_cpu.pb.gz, cpu.events.pb.gz. Standard output has ticks only. */
+/** A profile of another kind stands beside that of ticks. Standard output has ticks only. */
 static struct err *write_other(struct agent *agent, unsigned kind)
 {
 	CLEANUP(buf_deinit) struct buf out = {0};
 	CLEANUP(buf_deinit) struct buf path = {0};
-	const char *output = agent->options->output, *suffix = ".pb.gz", *name = kind_of(kind)->type;
-	size_t len = strlen(output);
-	bool has_suffix = len > strlen(suffix) && strcmp(output + len - strlen(suffix), suffix) == 0;
 
-	if (strcmp(output, "-") == 0)
+	if (strcmp(agent->options->output, "-") == 0)
 		return NULL;
 	TRY(collect_write_pprof(agent->others[kind], agent->window_ms * 1000000, clock_ns(CLOCK_REALTIME), &out));
-	TRY(buf_printf(&path, "%.*s.%s%s", (int)(has_suffix ? len - strlen(suffix) : len), output, name, has_suffix ? suffix : ""));
-	TRY(buf_append(&path, "", 1));
-	return write_file((const char *)path.data, &out);
+	TRY(output_path(agent->options->output, kind_of(kind)->type, &path));
+	return output_write((const char *)path.data, &out);
 }
 
 static struct err *write_window(struct agent *agent)
@@ -493,7 +461,7 @@ static struct err *write_window(struct agent *agent)
 	CLEANUP(buf_deinit) struct buf out = {0};
 
 	TRY(collect_write_pprof(agent->collect, agent->window_ms * 1000000, clock_ns(CLOCK_REALTIME), &out));
-	TRY(write_file(agent->options->output, &out));
+	TRY(output_write(agent->options->output, &out));
 	for (unsigned kind = 0; kind < SAMPLE_KINDS; kind++)
 		if (agent->others[kind])
 			TRY(write_other(agent, kind));
@@ -763,7 +731,7 @@ static struct err *start(struct agent *agent)
 	case PROTOCOL_OTLP:
 		return create_exporter(agent);
 	case PROTOCOL_FILE:
-		TRY(check_output(agent->options->output));
+		TRY(output_check(agent->options->output));
 		return collect_create(agent->tables, agent->kernel, sampling.hz, SAMPLE_CPU, &agent->collect);
 	case PROTOCOL_CAIRN:
 		break;
