@@ -17,7 +17,8 @@
  * and has them applied already.
  *
  * In debug sections compilers emit absolute relocations only, besides offsets into thread-local storage, which nobody here
- * reads. RISC-V's additions and subtractions for linker relaxation are not known.
+ * reads. Only RISC-V has others, since its linker shortens code: a difference of two symbols is an addition and a subtraction, or a
+ * setting and a subtraction, of what stands there.
  */
 #include "symbolizer/build/relocatable.h"
 
@@ -93,32 +94,68 @@ struct err *relocatable_lay_out(struct elffile_section *sections, size_t count, 
 
 /* ---- Relocations ---- */
 
-/* What a type means: the size of an absolute value, or 0 for one of no interest. */
+/* What becomes of what stands there. */
+enum relocation_does {
+	DOES_PUT,	/* all ones for an undefined symbol */
+	DOES_ADD,
+	DOES_SUBTRACT,
+	DOES_PUT_6,	/* of a byte's 6 low bits, */
+	DOES_SUBTRACT_6, /* whose others stay */
+	DOES_PUT_ULEB,	/* of a ULEB128, whose length stays */
+	DOES_SUBTRACT_ULEB,
+};
+
+/* What a type means: the size of the value (of a ULEB128 the least one), or 0 for one of no interest. */
 struct relocation_kind {
 	uint16_t machine;
 	uint32_t type;
 	unsigned size;
+	enum relocation_does does;
 };
 
+/* Younger than Debian 12's elf.h. */
+enum { RISCV_SET_ULEB128 = 60, RISCV_SUB_ULEB128 = 61 };
+
+enum { ULEB_BYTES_MAX = 9 }; /* whole groups of 7 bits in 64 */
+
 static const struct relocation_kind kinds[] = {
-	{EM_X86_64, R_X86_64_64, 8},
-	{EM_X86_64, R_X86_64_32, 4},
-	{EM_X86_64, R_X86_64_32S, 4},
-	{EM_X86_64, R_X86_64_DTPOFF64, 0},
-	{EM_X86_64, R_X86_64_DTPOFF32, 0},
-	{EM_386, R_386_32, 4},
-	{EM_386, R_386_TLS_LDO_32, 0},
-	{EM_AARCH64, R_AARCH64_ABS64, 8},
-	{EM_AARCH64, R_AARCH64_ABS32, 4},
-	{EM_AARCH64, R_AARCH64_TLS_DTPREL, 0},
-	{EM_ARM, R_ARM_ABS32, 4},
-	{EM_ARM, R_ARM_TLS_LDO32, 0},
-	{EM_S390, R_390_64, 8},
-	{EM_S390, R_390_32, 4},
-	{EM_S390, R_390_TLS_LDO64, 0},
-	{EM_PPC64, R_PPC64_ADDR64, 8},
-	{EM_PPC64, R_PPC64_ADDR32, 4},
-	{EM_PPC64, R_PPC64_DTPREL64, 0},
+	{EM_X86_64, R_X86_64_64, 8, DOES_PUT},
+	{EM_X86_64, R_X86_64_32, 4, DOES_PUT},
+	{EM_X86_64, R_X86_64_32S, 4, DOES_PUT},
+	{EM_X86_64, R_X86_64_DTPOFF64, 0, DOES_PUT},
+	{EM_X86_64, R_X86_64_DTPOFF32, 0, DOES_PUT},
+	{EM_386, R_386_32, 4, DOES_PUT},
+	{EM_386, R_386_TLS_LDO_32, 0, DOES_PUT},
+	{EM_AARCH64, R_AARCH64_ABS64, 8, DOES_PUT},
+	{EM_AARCH64, R_AARCH64_ABS32, 4, DOES_PUT},
+	{EM_AARCH64, R_AARCH64_TLS_DTPREL, 0, DOES_PUT},
+	{EM_ARM, R_ARM_ABS32, 4, DOES_PUT},
+	{EM_ARM, R_ARM_TLS_LDO32, 0, DOES_PUT},
+	{EM_S390, R_390_64, 8, DOES_PUT},
+	{EM_S390, R_390_32, 4, DOES_PUT},
+	{EM_S390, R_390_TLS_LDO64, 0, DOES_PUT},
+	{EM_PPC64, R_PPC64_ADDR64, 8, DOES_PUT},
+	{EM_PPC64, R_PPC64_ADDR32, 4, DOES_PUT},
+	{EM_PPC64, R_PPC64_DTPREL64, 0, DOES_PUT},
+	{EM_RISCV, R_RISCV_64, 8, DOES_PUT},
+	{EM_RISCV, R_RISCV_32, 4, DOES_PUT},
+	{EM_RISCV, R_RISCV_ADD8, 1, DOES_ADD},
+	{EM_RISCV, R_RISCV_ADD16, 2, DOES_ADD},
+	{EM_RISCV, R_RISCV_ADD32, 4, DOES_ADD},
+	{EM_RISCV, R_RISCV_ADD64, 8, DOES_ADD},
+	{EM_RISCV, R_RISCV_SUB8, 1, DOES_SUBTRACT},
+	{EM_RISCV, R_RISCV_SUB16, 2, DOES_SUBTRACT},
+	{EM_RISCV, R_RISCV_SUB32, 4, DOES_SUBTRACT},
+	{EM_RISCV, R_RISCV_SUB64, 8, DOES_SUBTRACT},
+	{EM_RISCV, R_RISCV_SET8, 1, DOES_PUT},
+	{EM_RISCV, R_RISCV_SET16, 2, DOES_PUT},
+	{EM_RISCV, R_RISCV_SET32, 4, DOES_PUT},
+	{EM_RISCV, R_RISCV_SET6, 1, DOES_PUT_6},
+	{EM_RISCV, R_RISCV_SUB6, 1, DOES_SUBTRACT_6},
+	{EM_RISCV, RISCV_SET_ULEB128, 1, DOES_PUT_ULEB},
+	{EM_RISCV, RISCV_SUB_ULEB128, 1, DOES_SUBTRACT_ULEB},
+	{EM_RISCV, R_RISCV_TLS_DTPREL64, 0, DOES_PUT},
+	{EM_RISCV, R_RISCV_TLS_DTPREL32, 0, DOES_PUT},
 };
 
 static const struct relocation_kind *kind_of(uint16_t machine, uint32_t type)
@@ -207,6 +244,54 @@ static void store(uint8_t *at, uint64_t value, unsigned size, bool big_endian)
 		at[big_endian ? size - 1 - i : i] = (uint8_t)(value >> (8 * i));
 }
 
+/* Changes the ULEB128 at @p at, which ends before @p left bytes are over, by @p value; false: it does not end. */
+static bool change_uleb(uint8_t *at, uint64_t left, uint64_t value, bool subtracts)
+{
+	uint64_t before = 0;
+	unsigned len = 0;
+
+	do {
+		if (len == left || len == ULEB_BYTES_MAX)
+			return false;
+		before |= (uint64_t)(at[len] & 0x7f) << 7 * len;
+	} while (at[len++] & 0x80);
+	value = subtracts ? before - value : value;
+	for (unsigned i = 0; i < len; i++)
+		at[i] = (uint8_t)((at[i] & 0x80) | (value >> 7 * i & 0x7f));
+	return true;
+}
+
+/* Does what a relocation says with the value that its symbol and addend make. */
+static bool change(const struct relocating *job, const struct relocation_kind *kind, uint64_t offset, uint64_t value)
+{
+	const bool big_endian = elffile_big_endian(job->file);
+	uint8_t *at = job->data + offset;
+	struct reader r = reader_init(at, kind->size, big_endian, "");
+	const uint64_t before = reader_uint(&r, kind->size);
+
+	switch (kind->does) {
+	case DOES_PUT:
+		break;
+	case DOES_ADD:
+		value = before + value;
+		break;
+	case DOES_SUBTRACT:
+		value = before - value;
+		break;
+	case DOES_PUT_6:
+		value = (before & 0xc0) | (value & 0x3f);
+		break;
+	case DOES_SUBTRACT_6:
+		value = (before & 0xc0) | ((before - value) & 0x3f);
+		break;
+	case DOES_PUT_ULEB:
+	case DOES_SUBTRACT_ULEB:
+		return change_uleb(at, job->section->size - offset, value, kind->does == DOES_SUBTRACT_ULEB);
+	}
+	store(at, value, kind->size, big_endian);
+	return true;
+}
+
 static struct err *apply_one(const struct relocating *job, const struct relocation *one)
 {
 	uint16_t machine = elffile_machine(job->file);
@@ -227,7 +312,10 @@ static struct err *apply_one(const struct relocating *job, const struct relocati
 		addend = reader_uint(&r, kind->size);
 	}
 	TRY(symbol_value(job, one->symbol, &value, &defined));
-	store(job->data + one->offset, defined ? value + addend : UINT64_MAX, kind->size, big_endian);
+	if (!defined && kind->does != DOES_PUT)
+		return NULL;
+	if (!change(job, kind, one->offset, defined ? value + addend : UINT64_MAX))
+		return err_new(ERR_FORMAT, "a relocation at 0x%" PRIx64 ": no ULEB128 that ends", one->offset);
 	return NULL;
 }
 

@@ -104,6 +104,77 @@ Test(relocatable_apply, passes_over_nothing_and_thread_local_offsets)
 	cr_expect_eq(relocated(&m), untouched);
 }
 
+/* What RISC-V's types make of the bytes "456789ab" with the value of symbol 1 and an addend. */
+Test(relocatable_apply, adds_subtracts_and_sets_for_risc_v)
+{
+	enum { VALUE = RELOCATABLE_BASE + 0x10, SET_ULEB128 = 60, SUB_ULEB128 = 61 };
+	static const struct {
+		uint32_t type;
+		uint64_t mask, wanted; /* of what is there, the bits that change, and these */
+	} cases[] = {
+		{R_RISCV_64, UINT64_MAX, VALUE + 5},
+		{R_RISCV_32, UINT32_MAX, VALUE + 5},
+		{R_RISCV_ADD8, 0xff, 0x34 + 0x15},
+		{R_RISCV_ADD16, 0xffff, 0x3534 + 0x15},
+		{R_RISCV_ADD32, UINT32_MAX, 0x37363534 + VALUE + 5},
+		{R_RISCV_ADD64, UINT64_MAX, 0x6261393837363534 + VALUE + 5},
+		{R_RISCV_SUB8, 0xff, 0x34 - 0x15},
+		{R_RISCV_SUB16, 0xffff, 0x3534 - 0x15},
+		{R_RISCV_SUB32, UINT32_MAX, (uint32_t)(0x37363534 - (VALUE + 5))},
+		{R_RISCV_SUB64, UINT64_MAX, 0x6261393837363534 - (VALUE + 5)},
+		{R_RISCV_SET8, 0xff, 0x15},
+		{R_RISCV_SET16, 0xffff, 0x15},
+		{R_RISCV_SET32, UINT32_MAX, VALUE + 5},
+		{R_RISCV_SET6, 0x3f, 0x15},
+		{R_RISCV_SUB6, 0x3f, 0x34 - 0x15},
+		{SET_ULEB128, 0x7f, 0x15},
+		{SUB_ULEB128, 0x7f, 0x34 - 0x15},
+		{R_RISCV_TLS_DTPREL64, 0, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		make(&m, ET_REL, 4, ELF64_R_INFO(1, cases[i].type), 5);
+		image_put_at(&m, 18, EM_RISCV, 2);
+		uint64_t got = relocated(&m), wanted = (untouched & ~cases[i].mask) | cases[i].wanted;
+		cr_expect_eq(got, wanted, "type %u: 0x%lx, not 0x%lx", cases[i].type, got, wanted);
+	}
+	make(&m, ET_REL, 4, ELF64_R_INFO(2, R_RISCV_SUB64), 5);
+	image_put_at(&m, 18, EM_RISCV, 2);
+	cr_expect_eq(relocated(&m), untouched); /* no symbol, no difference */
+}
+
+Test(relocatable_apply, keeps_the_length_of_a_uleb128)
+{
+	const uint32_t set = 60, subtract = 61;
+	size_t at;
+
+	for (unsigned with_end = 0; with_end < 2; with_end++) {
+		make(&m, ET_REL, 4, ELF64_R_INFO(1, set), 0x11);
+		image_put_at(&m, 18, EM_RISCV, 2);
+		at = m.headers[DEBUG].foff;
+		image_put_at(&m, at + 4, 0x8180, 2);
+		image_put_at(&m, at + 6, with_end ? 0x01 : 0x81, 1);
+		if (!with_end)
+			memset(m.bytes + at + 6, 0x80, 10);
+		if (!with_end) {
+			expect_not_loaded(&m, ERR_FORMAT, "a relocation at 0x4: no ULEB128 that ends");
+			continue;
+		}
+		/* 21 bits of RELOCATABLE_BASE + 0x21 */
+		cr_expect_eq(relocated(&m) & 0xffffff, 0x0080a1);
+	}
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, subtract), 0x11);
+	image_put_at(&m, 18, EM_RISCV, 2);
+	at = m.headers[DEBUG].foff;
+	image_put_at(&m, at + 4, 0x00c0, 2);
+	image_put_at(&m, at + 5, 0x01, 1); /* 0xc0 - 0x21 */
+	cr_expect_eq(relocated(&m) & 0xffff, 0x019f);
+	make(&m, ET_REL, 15, ELF64_R_INFO(1, set), 0);
+	image_put_at(&m, 18, EM_RISCV, 2);
+	image_put_at(&m, m.headers[DEBUG].foff + 15, 0x80, 1); /* the section ends */
+	expect_not_loaded(&m, ERR_FORMAT, "no ULEB128 that ends");
+}
+
 Test(relocatable_apply, refuses_what_does_not_fit)
 {
 	make(&m, ET_REL, 9, ELF64_R_INFO(1, R_X86_64_64), 0);
@@ -142,9 +213,12 @@ Test(relocatable_apply, refuses_types_and_machines_that_it_does_not_know)
 {
 	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_X86_64_PLT32), 0);
 	expect_not_loaded(&m, ERR_UNSUPPORTED, "relocation of type 4 for machine 62");
-	make(&m, ET_REL, 4, ELF64_R_INFO(1, 2), 0);
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, R_RISCV_CALL), 0);
 	image_put_at(&m, 18, EM_RISCV, 2);
-	expect_not_loaded(&m, ERR_UNSUPPORTED, "relocation of type 2 for machine 243");
+	expect_not_loaded(&m, ERR_UNSUPPORTED, "relocation of type 18 for machine 243");
+	make(&m, ET_REL, 4, ELF64_R_INFO(1, 2), 0);
+	image_put_at(&m, 18, EM_SPARCV9, 2);
+	expect_not_loaded(&m, ERR_UNSUPPORTED, "relocation of type 2 for machine 43");
 }
 
 Test(relocatable_apply, reads_the_indices_of_many_sections)
