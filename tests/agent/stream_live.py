@@ -22,6 +22,7 @@ from otlp_live import BIN, free_port, start_daemon, stop
 
 AGENT = os.path.join(BIN, "cairn-agent")
 LOAD = os.path.join(BIN, "load")
+UPLOAD_RATE = 16384
 # Counters of stacks that are not whole (docs/agent.md).
 CUTS = ("no_process", "no_mapping", "no_table", "no_stack", "no_info", "no_register", "read", "progress", "frames", "frame_pointer", "compat",
         "no_user_regs", "no_kernel_stack")
@@ -232,11 +233,14 @@ def check_upload(folder, http, grpc):
     programs = [subprocess.Popen([path, "plt", "spin"]) for path in (asked, secret)]
     pids = ",".join(str(program.pid) for program in programs)
     agent = Agent("--collector", f"127.0.0.1:{grpc}", "--samples-per-second", "100", "--report-interval", "300ms", "--pid", pids, "--upload-symbols",
-                  "--upload-url", f"http://127.0.0.1:{http}", "--upload-exclude", "/nowhere/*,secret-*")
+                  "--upload-url", f"http://127.0.0.1:{http}", "--upload-exclude", "/nowhere/*,secret-*", "--upload-rate", str(UPLOAD_RATE))
+    begun = time.monotonic()
     try:
         agent.wait_line(" start ")
         ok = live.check(wait_for(lambda: any("main;plt" in stack for stack, _ in folded(http, filter=f"process.pid={programs[0].pid}"))),
                         "a file that the server asked for was sent: its samples have names")
+        took, size = time.monotonic() - begun, os.path.getsize(asked)
+        ok &= live.check(took >= size / UPLOAD_RATE - 1, f"{size} bytes at {UPLOAD_RATE} a second took {took:.1f} s and more")
         code, events = agent.end(signal.SIGTERM)
         uploads = events["uploads"]
         ok &= live.check(code == 0 and int(uploads["sent"]) > 0 and int(uploads["excluded"]) == 1, f"uploads: {uploads}")
