@@ -57,6 +57,8 @@ uint64_t connector_asked_pause_ms(uint64_t asked_ms, uint64_t random)
 {
 	uint64_t pause = asked_ms < CONNECTOR_ASKED_MAX_MS ? asked_ms : CONNECTOR_ASKED_MAX_MS;
 
+	if (pause < CONNECTOR_PAUSE_FIRST_MS)
+		pause = CONNECTOR_PAUSE_FIRST_MS;
 	return pause + random % (pause / 4 + 1);
 }
 

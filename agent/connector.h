@@ -36,8 +36,8 @@ void connector_lost(struct connector *connector, uint64_t now_ms, bool was_good)
 void connector_wait(struct connector *connector, uint64_t until_ms);
 /** The pause before attempt @p failures + 1: 3/4 to 5/4 of doubled ones. @p random any number. */
 uint64_t connector_pause_ms(unsigned failures, uint64_t random);
-/** The pause for a server that asks for @p asked_ms: not less, up to CONNECTOR_ASKED_MAX_MS, and up to a quarter more, so that not all agents
- * come in the same moment. */
+/** The pause for a server that asks for @p asked_ms: not less, from CONNECTOR_PAUSE_FIRST_MS (where it asks for none) up to
+ * CONNECTOR_ASKED_MAX_MS, and up to a quarter more, so that not all agents come in the same moment. */
 uint64_t connector_asked_pause_ms(uint64_t asked_ms, uint64_t random);
 
 #endif

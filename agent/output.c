@@ -5,14 +5,35 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* The folder that @p path lies in. */
+static struct err *folder_of(const char *path, struct buf *ret)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (!slash)
+		return buf_printf(ret, ".");
+	return buf_printf(ret, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
 
 struct err *output_check(const char *path)
 {
+	CLEANUP(buf_deinit) struct buf folder = {0};
+	struct stat st;
+
 	if (strcmp(path, "-") == 0)
 		return NULL;
-	CLEANUP(closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-	return fd < 0 ? err_os(errno, "%s", path) : NULL;
+	if (stat(path, &st) == 0) {
+		if (S_ISDIR(st.st_mode))
+			return err_os(EISDIR, "%s", path);
+		return faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0 ? NULL : err_os(errno, "%s", path);
+	}
+	if (errno != ENOENT)
+		return err_os(errno, "%s", path);
+	TRY(folder_of(path, &folder));
+	return faccessat(AT_FDCWD, (const char *)folder.data, W_OK | X_OK, AT_EACCESS) == 0 ? NULL : err_os(errno, "%s", path);
 }
 
 struct err *output_write(const char *path, const struct buf *content)

@@ -5,7 +5,8 @@
 
 #include "base/buf.h"
 
-/** Before the window and not after it: whether the file can be written. It is there afterwards; what was in it stays. ERR_OS. */
+/** Before the window and not after it: whether the file can be written. It is neither made nor opened: the
+ * reader of a pipe would see its end. ERR_OS; ERR_NOMEM. */
 struct err *output_check(const char *path) MUST_USE;
 /** Replaces what is in the file. ERR_OS. */
 struct err *output_write(const char *path, const struct buf *content) MUST_USE;

@@ -419,7 +419,7 @@ static struct err *send_status(struct agent *agent)
 	count_all(agent, counters);
 	self_usage(&status.cpu_user_ns, &status.cpu_system_ns, &status.memory_bytes);
 	sampler_usage(agent->sampler, &status.bpf_ns, &status.bpf_map_bytes);
-	status.samples = counters[SAMPLE_COUNT_TAKEN];
+	status.samples = counters[SAMPLE_COUNT_TAKEN] + counters[SAMPLE_COUNT_OFF_CPU_TAKEN] + counters[SAMPLE_COUNT_EVENTS];
 	status.queued_bytes = reporter.queue_bytes;
 	status.spooled_bytes = reporter.spool_bytes;
 	return reporter_status(agent->reporter, &status, losses, gather_losses(agent, &reporter, counters, losses));

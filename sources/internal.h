@@ -62,7 +62,7 @@ struct sources {
 /** Takes items and asks, until the end: folders of this machine; everybody else. */
 void *sources_near_main(void *sources);
 void *sources_asker_main(void *sources);
-/** Looks at misses, refreshes indices, forgets what is over, until the end. */
+/** Refreshes indices and forgets what is over, until the end. */
 void *sources_refresher_main(void *sources);
 bool sources_is_stopping(struct sources *sources);
 /** Asks one source for what the item lacks and writes down what it said. @return the answer; 0: it was not waited for. Thread: any. */

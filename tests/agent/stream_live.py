@@ -255,6 +255,25 @@ def check_upload(folder, http, grpc):
             agent.process.kill()
 
 
+def check_taken(http, grpc, stripped):
+    """What the server is told was taken counts samples of every kind: stacks that are cut are a share of all of them."""
+    program = subprocess.Popen([stripped, "plt", "spin"])
+    try:
+        agent = Agent("--collector", f"127.0.0.1:{grpc}", "--once", "2s", "--off-cpu-threshold", "1")
+        code, events = agent.end()
+        if code and "off-CPU profiling needs" in agent.text:
+            return True
+        counters = {name: int(events["counters"].get(name, 0)) for name in ("samples", "off_cpu_samples")}
+
+        def taken():
+            return int(json.loads(get(http, "/v1/agents"))["agents"][0]["samples_taken"])
+
+        return live.check(code == 0 and counters["off_cpu_samples"] > 0 and wait_for(lambda: taken() == sum(counters.values()), 20),
+                          f"GET /v1/agents: {taken()} samples taken, of {counters}")
+    finally:
+        stop(program)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         full = live.build(folder, "stacks-full", "gcc", "-g", "-O2", "-fomit-frame-pointer", "-fno-inline", "-fno-optimize-sibling-calls", "-Wl,--build-id")
@@ -274,6 +293,7 @@ def main():
             ok &= check_upload(folder, http, grpc)
             good, daemon = check_names(folder, http, grpc, daemon, full, stripped)
             ok &= good
+            ok &= check_taken(http, grpc, stripped)
         finally:
             stop(daemon, signal.SIGTERM)
     return 0 if ok else 1
