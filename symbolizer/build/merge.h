@@ -54,7 +54,7 @@ struct merge {
 	struct hmap file_ids;	 /* directory and name -> file */
 	uint32_t *symbol_nodes[MERGE_SYMBOL_TABLES]; /* symbol -> node + 1, 0: none yet */
 	struct merge_pieces pieces, symbol_pieces;
-	struct hmap piece_nodes; /* symbol and node of a function -> node of its piece */
+	struct hmap piece_nodes; /* symbol and node of a function -> node of its piece, or itself */
 	size_t piece_nodes_left;
 	bool entries_moved; /* of some functions: not where DWARF says */
 	size_t looked_at; /* in symbol_pieces, + 1: what `looks_cut` is about */

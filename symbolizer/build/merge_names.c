@@ -270,8 +270,8 @@ struct err *merge_piece_node(struct merge *m, size_t at, uint32_t *node)
 	while (m->nodes.items[root].parent != TABLE_NONE)
 		root = m->nodes.items[root].parent;
 	const struct symbol *symbol = piece_symbol(m, piece, &m->nodes.items[root]);
-	if (!symbol)
-		return NULL;
+	if (!symbol) /* remembered: walking up a chain for each of its rows adds up */
+		return hmap_set(&m->piece_nodes, where << 32 | *node, *node);
 	for (uint32_t n = *node; n != TABLE_NONE; n = m->nodes.items[n].parent) {
 		if (hmap_get(&m->piece_nodes, where << 32 | n, &known)) {
 			parent = (uint32_t)known;
