@@ -52,6 +52,9 @@ static struct err *run_query(const struct profile_options *options)
 	CLEANUP(buf_deinit) struct buf answer = {0};
 
 	TRY(fetch(options, &answer));
+	/* Folded stacks of nothing; other formats say so themselves. */
+	if (answer.len == 0)
+		(void)fprintf(stderr, "cairn profile: no samples: none in this time, or none that fits --filter\n");
 	if (options->output && strcmp(options->output, "-") != 0)
 		return cli_write_file(options->output, answer.data, answer.len);
 	return cli_write(STDOUT_FILENO, answer.data, answer.len);

@@ -30,7 +30,8 @@ struct gathering {
 	bool group_by_cpu;
 	struct buf types[TYPES_NAMED_MAX]; /* texts of the types that were seen */
 	size_t type_count;
-	bool other_types; /* samples, but not of this type */
+	bool other_types;  /* samples of other types than the one asked for .. */
+	bool has_the_type; /* .. and of that, filtered out or not */
 	struct samples_query_stat stat;
 	/* Of the partition at hand: */
 	uint64_t *node_sums;	  /* without groups */
@@ -183,6 +184,7 @@ static struct err *note_types(struct gathering *g, const struct reading *r)
 	for (uint32_t i = 0; i < r->dict.tables[DICT_TYPES].count; i++) {
 		CLEANUP(buf_deinit) struct buf text = {0};
 		size_t at = 0;
+		g->has_the_type |= r->types[i] != 0;
 		if (r->types[i] != 2) {
 			g->other_types |= r->types[i] == 0;
 			continue;
@@ -204,7 +206,7 @@ static struct err *one_type(const struct gathering *g)
 {
 	CLEANUP(buf_deinit) struct buf names = {0};
 
-	if (g->type_count == 0 && g->other_types && g->query->type.len > 0)
+	if (!g->has_the_type && g->other_types && g->query->type.len > 0)
 		return err_new(ERR_NOT_FOUND, "there are samples, but none of type %.*s", (int)g->query->type.len, g->query->type.bytes);
 	if (g->type_count < 2)
 		return NULL;

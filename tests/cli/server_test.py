@@ -72,6 +72,10 @@ class Server(ProgramTest):
         self.upload(self.sample)
         self.assertRegex(self.symbolize(self.ids(self.sample)[0], "1").stdout, r"^0x1\n    \?\? \((out_of_range|no_symbol)\)\n$")
 
+    def test_a_profile_of_nothing_is_told(self):
+        result = self.expect(cairn("profile", "--url", self.url(), "--filter", "service=none"), 0, "cairn profile: no samples")
+        self.assertEqual(result.stdout, "")
+
     def test_a_file_keeps_its_name_whatever_its_debug_file_is_called(self):
         binary, debug = self.split()
         os.rename(debug, self.path("a.debug"))  # before "app" in any order of names

@@ -106,6 +106,7 @@ Test(samples_query, never_adds_different_types)
 	cr_expect_eq(total(b.samples, &query), 1000);
 	query.type = TEXT("off");
 	expect_error(samples_query(b.samples, &query, NULL, &profile, NULL), ERR_NOT_FOUND, "none of type off");
+	cr_expect_eq(total(b.samples, &(struct samples_query){.tenant = 1, .type = TEXT("off_cpu"), .filters = &(struct samples_label){TEXT("cpu"), TEXT("7")}, .filter_count = 1}), 0);
 	/* Another rate is another type. */
 	slow.period = 10000000;
 	f = fill(b.samples, 1, NULL, &slow, "web", "main");
