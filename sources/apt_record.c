@@ -21,6 +21,15 @@ size_t apt_debug_ending(const char *name)
 	return 0;
 }
 
+/* Names and versions are words (Debian Policy 5.6): with a blank, a control character or a '=' in it one would not be read back as it was. */
+static bool copy_word(struct text from, char *to, size_t size)
+{
+	for (size_t i = 0; i < from.len; i++)
+		if ((unsigned char)from.at[i] <= ' ' || from.at[i] == '=')
+			return false;
+	return text_copy_to(from, to, size);
+}
+
 /* One word of Depends, "libc6:amd64": the name without the architecture. */
 static struct text package_name(struct text word)
 {
@@ -48,7 +57,7 @@ static void read_depends(struct text depends, struct apt_record *record)
 		if (!end)
 			continue;
 		word.len = (size_t)(end - word.at);
-		record->of_count += text_copy_to(package_name(before), of->name, sizeof(of->name)) && text_copy_to(word, of->version, sizeof(of->version));
+		record->of_count += copy_word(package_name(before), of->name, sizeof(of->name)) && copy_word(word, of->version, sizeof(of->version));
 	}
 }
 
@@ -72,7 +81,7 @@ bool apt_record_from_stanza(struct text stanza, struct apt_record *ret)
 	if (!deb822_field(stanza, "Package", &name) || !deb822_field(stanza, "Version", &version) || !deb822_field(stanza, "Filename", &file) ||
 		!deb822_field(stanza, "Size", &size) || !deb822_field(stanza, "SHA256", &hash))
 		return false;
-	if (!text_copy_to(name, ret->self.name, sizeof(ret->self.name)) || !text_copy_to(version, ret->self.version, sizeof(ret->self.version)) ||
+	if (!copy_word(name, ret->self.name, sizeof(ret->self.name)) || !copy_word(version, ret->self.version, sizeof(ret->self.version)) ||
 		!text_copy_to(file, ret->file, sizeof(ret->file)))
 		return false;
 	if (deb822_field(stanza, "Depends", &depends))
