@@ -106,7 +106,7 @@ bool spool_read_envelope(struct reader *r, struct wire_span *ret)
 	const uint8_t *bytes = reader_bytes(r, len);
 
 	*ret = (struct wire_span){bytes, len};
-	return bytes != NULL;
+	return !r->failed;
 }
 
 static struct err *write_all(int fd, const void *bytes, size_t len, const char *what)
