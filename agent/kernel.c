@@ -100,8 +100,12 @@ static struct err *add_symbol(struct kernel *kernel, uint64_t address, const cha
 	if (kernel->count == KERNEL_SYMBOLS_MAX)
 		return err_new(ERR_LIMIT, "more than %d kernel symbols", KERNEL_SYMBOLS_MAX);
 	TRY(module_number(kernel, module, address, &symbol.module));
-	if (symbol.module == 0 && (strcmp(name, "_stext") == 0 || (kernel->modules[0].start == 0 && strcmp(name, "_text") == 0)))
+	/* On arm64 _text lies below _stext; a file record counts from the lower one. */
+	bool is_text = strcmp(name, "_text") == 0;
+	if (symbol.module == 0 && (is_text || (strcmp(name, "_stext") == 0 && !kernel->modules[0].has_text_start))) {
 		kernel->modules[0].start = address;
+		kernel->modules[0].has_text_start |= is_text;
+	}
 	if (kernel->count == kernel->cap) {
 		size_t cap = kernel->cap ? 2 * kernel->cap : 1 << 15;
 		struct symbol *symbols = realloc(kernel->symbols, cap * sizeof(*symbols));

@@ -15,8 +15,8 @@ enum { KERNEL_SYMBOLS_MAX = 4 << 20, KERNEL_MODULE_NAME_MAX = 64 };
 
 struct kernel_module {
 	char name[KERNEL_MODULE_NAME_MAX]; /* "vmlinux" first */
-	uint64_t start; /* vmlinux: _stext or _text; a module: its .text, or where that is not told its first function */
-	bool has_text_start; /* of a module: told by /sys */
+	uint64_t start; /* vmlinux: _text, else _stext; a module: its .text, or where that is not told its first function */
+	bool has_text_start; /* a module's is told by /sys; vmlinux has _text */
 	struct build_id build_id;
 	struct fileid file_id;
 };

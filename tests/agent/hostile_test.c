@@ -4,6 +4,7 @@
  * are mapped by children of the test, as any user's process could; cairn-unwind is the real one.
  */
 #include "agent/tables.h"
+#include "agent/unwind/native.h"
 
 #include <criterion/criterion.h>
 #include <elf.h>
@@ -131,6 +132,14 @@ static void write_elf(const char *path, const void *eh_frame, uint64_t len, uint
 	if (len > 0)
 		cr_assert_eq(pwrite(fd, eh_frame, len, PAGE), (ssize_t)len);
 	(void)close(fd);
+}
+
+static bool read_nothing(void *context, uint64_t address, uint64_t *ret)
+{
+	(void)context;
+	(void)address;
+	(void)ret;
+	return false;
 }
 
 struct hostile {
@@ -281,6 +290,88 @@ Test(hostile_file, x32_and_32_bit_code_is_refused)
 	read_mapped(&h);
 	cr_assert_eq(h.counters.exes.refused, 1u);
 	hostile_deinit(&h);
+}
+
+Test(hostile_file, x32_and_32_bit_code_is_refused_by_name)
+{
+	static const struct {
+		uint8_t class;
+		uint16_t machine;
+		const char *words;
+	} cases[] = {{ELFCLASS32, EM_X86_64, "x32 code is not unwound"}, {ELFCLASS32, EM_386, "32-bit code is not unwound"},
+		{ELFCLASS64, EM_AARCH64, "machine 183 is not unwound"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		Elf64_Ehdr header = {.e_ident = {0x7f, 'E', 'L', 'F', cases[i].class, ELFDATA2LSB, EV_CURRENT}, .e_machine = cases[i].machine};
+		struct unwind_source source = {.fd = -1, .bytes = (const uint8_t *)&header, .len = sizeof(header), .name = "file"};
+		struct unwind_elf elf;
+		struct err *e = unwind_elf_read_head(&source, &elf);
+		cr_assert_not_null(e);
+		cr_assert_eq(err_code(e), ERR_UNSUPPORTED);
+		cr_assert_not_null(strstr(err_message(e), cases[i].words), "%s", err_message(e));
+		err_free(e);
+	}
+}
+
+/* The executable PT_LOAD of the file at @p path becomes this. */
+static void set_load(const char *path, uint64_t foff, uint64_t vaddr, uint64_t size)
+{
+	Elf64_Phdr load = {.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_offset = foff, .p_vaddr = vaddr, .p_filesz = size, .p_memsz = size};
+	int fd = open(path, O_WRONLY);
+
+	cr_assert_eq(pwrite(fd, &load, sizeof(load), sizeof(Elf64_Ehdr)), (ssize_t)sizeof(load));
+	(void)close(fd);
+}
+
+/* How the kernel half sees the mapping of a file that says where it is loaded; it is unwound at its first and last byte. */
+static struct unwind_mapping mapping_of_load(uint64_t foff, uint64_t vaddr, uint64_t size)
+{
+	struct hostile h = {0};
+	struct unwind_mapping found = {0};
+	struct unwind_stack stack;
+
+	hostile_init(&h);
+	write_elf(h.path, "\0\0\0\0", 4, 4);
+	set_load(h.path, foff, vaddr, size);
+	read_mapped(&h);
+	cr_assert_eq(h.counters.exes.crashed + h.counters.exes.late, 0u);
+	struct unwind_world world = {.mappings = h.fake.arrays.mappings + h.fake.shown.first_mapping, .mapping_count = h.fake.shown.mapping_count,
+		.exes = h.fake.arrays.exes, .exe_count = UNWIND_EXES_MAX, .pages = h.fake.arrays.pages, .page_count = PAGES,
+		.deltas = h.fake.arrays.deltas, .delta_count = DELTAS, .infos = h.fake.arrays.infos, .info_count = UNWIND_INFOS_MAX, .read = read_nothing};
+	for (uint32_t i = 0; i < h.fake.shown.mapping_count; i++) {
+		const struct unwind_mapping *m = &world.mappings[i];
+		const struct tables_exe *exe = tables_exe(h.fake.tables, m->exe);
+		uint64_t regs[UNWIND_REGS] = {[UNWIND_REG_RSP] = 0x7000};
+		unwind_native(&world, regs, m->start, &stack);
+		cr_assert_eq(stack.count, 1u);
+		unwind_native(&world, regs, m->end - 1, &stack);
+		cr_assert_eq(stack.count, 1u);
+		if ((exe && strcmp(exe->name, "file") == 0) || (m->end - m->start == PAGE && m->kind == UNWIND_MAPPING_FRAME_POINTER))
+			found = *m;
+	}
+	hostile_deinit(&h);
+	return found;
+}
+
+Test(hostile_mapping, of_a_part_of_the_file_that_no_program_header_loads_has_no_executable)
+{
+	struct unwind_mapping m = mapping_of_load(64 * PAGE, 0x400000, PAGE);
+	cr_assert_eq(m.kind, UNWIND_MAPPING_FRAME_POINTER);
+	cr_assert_eq(m.exe, 0u);
+}
+
+Test(hostile_mapping, that_is_loaded_around_the_end_of_addresses_is_bounded)
+{
+	struct unwind_mapping m = mapping_of_load(0, UINT64_MAX - 16, UINT64_MAX);
+	cr_assert(m.kind == UNWIND_MAPPING_FILE || m.kind == UNWIND_MAPPING_FRAME_POINTER);
+	cr_assert_eq(m.end - m.start, (uint64_t)PAGE);
+}
+
+Test(hostile_mapping, that_is_longer_than_what_is_loaded_counts_from_where_it_is)
+{
+	struct unwind_mapping m = mapping_of_load(0, 0x400000, 16);
+	cr_assert_eq(m.kind, UNWIND_MAPPING_FILE);
+	cr_assert_eq(m.vaddr, 0x400000u);
 }
 
 static void map_thousands(const char *path)

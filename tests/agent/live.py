@@ -78,6 +78,28 @@ def read_pprof(path):
     return named, mappings
 
 
+def read_locations(path):
+    """[(mapping name, address, function name)] of a pprof file."""
+    with gzip.open(path) as file:
+        data = file.read()
+    strings, functions, mappings, found = [], {}, {}, []
+    for number, value in fields(data):
+        if number == 6:
+            strings.append(value.decode())
+        elif number == 5:
+            function = dict(fields(value))
+            functions[function[1]] = function.get(2, 0)
+        elif number == 3:
+            mapping = dict(fields(value))
+            mappings[mapping[1]] = mapping.get(5, 0)
+    for number, value in fields(data):
+        if number == 4:
+            location = dict(fields(value))
+            line = dict(fields(location[4])) if 4 in location else {}
+            found.append((strings[mappings.get(location.get(2, 0), 0)], location.get(3, 0), strings[functions.get(line.get(1, 0), 0)]))
+    return found
+
+
 def run_agent(folder, *arguments):
     path = os.path.join(folder, "out.pb.gz")
     agent = os.path.join(os.environ["CAIRN_BINARY_DIR"], "bin/cairn-agent")
@@ -247,6 +269,64 @@ def check_programs(folder):
     return ok
 
 
+def check_debug_file(folder):
+    """A stripped program without call frame information but in its separate debug file, which the debug link names."""
+    debug = build(folder, "apart.debug", "gcc", "-O2", "-g", "-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-inline",
+                  "-fno-optimize-sibling-calls", "-fno-ipa-sra", "-Wl,--build-id")
+    executable = os.path.join(folder, "apart")
+    subprocess.run(["strip", "-o", executable, debug], check=True)
+    subprocess.run(["objcopy", "--only-keep-debug", debug], check=True)
+    subprocess.run(["objcopy", "--add-gnu-debuglink=" + debug, executable], check=True)
+    ok = True
+    for found in (True, False):
+        if not found:
+            os.unlink(debug)
+            os.utime(executable)
+        program = subprocess.Popen([executable, "aligned", "spin"])
+        time.sleep(0.3)
+        try:
+            samples, _, counters = run_agent(folder, "--once", "1s", "--pid", str(program.pid), "--samples-per-second", "200")
+        finally:
+            program.kill()
+            program.wait()
+        if found:
+            table = symbols(debug)
+            stacks = [([name for name in (function_of(table, frame, executable) for frame in stack) if name], stack[-1], value) for stack, value in samples]
+            part = share(stacks, lambda n: n[:4] == ["bottom", "dynamic", "aligned", "main"])
+            ok &= check(part >= 0.95 and counters["debug_files"] == 1, f"debug file: {part:.3f} of {counters['records']} stacks as written, {counters['debug_files']} read")
+        else:
+            ok &= check(counters["debug_files"] == 0 and counters["complete_permille"] < 500, f"without it: {counters['complete_permille']} permille complete")
+    return ok
+
+
+def check_compat(folder):
+    """32-bit and x32 programs: counted, without user frames, and nothing else suffers."""
+    ok = True
+    for name, option in (("i386", "-m32"), ("x32", "-mx32")):
+        executable = os.path.join(folder, name)
+        built = subprocess.run(["gcc", option, "-DSPIN", "-O2", "-static", "-nostdlib", "-fno-stack-protector", "-fno-pie", "-no-pie", "-fomit-frame-pointer",
+                                "-o", executable, os.path.join(HERE, "programs/tiny.c")], capture_output=True, text=True, check=False)
+        if built.returncode:
+            print(f"        {name}: skipped: not built here: {built.stderr.strip().splitlines()[-1]}")
+            continue
+        try:
+            program = subprocess.Popen([executable])
+        except OSError as error:
+            print(f"        {name}: skipped: this kernel does not run it: {error}")
+            continue
+        try:
+            samples, _, counters = run_agent(folder, "--once", "1s", "--pid", str(program.pid), "--samples-per-second", "200", "--verbose")
+        finally:
+            program.kill()
+            program.wait()
+        total = sum(value for _, value in samples)
+        if name == "i386":
+            ok &= check(total > 0 and counters.get("compat", 0) >= 0.9 * total, f"i386: {counters.get('compat', 0)} of {total} samples counted as compat")
+        else:
+            ok &= check(total > 0 and counters.get("refused", 0) >= 1, f"x32: {total} samples, {counters.get('refused', 0)} executables refused")
+    return ok
+
+
 def check_stopped():
     return check(STOPPED["different"] == 0 and STOPPED["equal"] >= 1000, f"{STOPPED['equal']} samples equal to eu-stack on the stopped process, {STOPPED['different']} different")
 
@@ -303,6 +383,8 @@ def main():
         if shutil.which("eu-stack"):
             ok &= check_languages(folder)
             ok &= check_stopped()
+        ok &= check_debug_file(folder)
+        ok &= check_compat(folder)
         ok &= check_kernel(folder)
         ok &= check_kernel(folder, "--no-task-regs")
         ok &= check_whole_system(folder, os.path.join(folder, "stacks-O2"))

@@ -160,6 +160,22 @@ Test(kernel_lookup, finds_functions_of_vmlinux_and_modules)
 	kernel_destroy(kernel);
 }
 
+/* As on arm64. */
+Test(kernel_lookup, addresses_count_from_the_lower_of_the_two_beginnings_of_text)
+{
+	const char *name = NULL;
+	const struct kernel_module *module = NULL;
+	struct kernel *kernel = kernel_from("0000000000000000 A fixed\nffff800080000000 T _text\nffff800080010000 T _stext\nffff800080010100 t first\n");
+	cr_assert(kernel_lookup(kernel, 0xffff800080010104, &name, &module));
+	cr_assert_str_eq(name, "first");
+	cr_assert_eq(module->start, 0xffff800080000000);
+	kernel_destroy(kernel);
+	kernel = kernel_from("ffff800080010000 T _stext\nffff800080010100 t first\n");
+	cr_assert(kernel_lookup(kernel, 0xffff800080010104, &name, &module));
+	cr_assert_eq(module->start, 0xffff800080010000);
+	kernel_destroy(kernel);
+}
+
 Test(kernel_lookup, hidden_addresses_are_no_names)
 {
 	struct kernel *kernel = kernel_from("0000000000000000 T _text\n0000000000000000 t first\n");

@@ -14,6 +14,7 @@ Skipped (77) with the reason where there is no qemu, busybox or kernel.
 
 import base64
 import glob
+import lzma
 import os
 import re
 import shutil
@@ -25,12 +26,15 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import live  # noqa: E402
 
-BOOT_SECONDS_MAX = 240
+BOOT_SECONDS_MAX = 420
+COMPLETE_PERMILLE_MIN = 980
+MODULES = ("af_alg", "algif_hash", "rmd160")
+DEPTH_LOOP, DEPTH_TAILS = 600, 300  # of 1,024 frames with bpf_loop; of 330 without
 GUEST_PATH = "/bin:/sbin"
 # As written, and one frame of main: `bottom` at the leaf, then what the case says.
 CASES = {
     "leaf": lambda n: n[:3] == ["bottom", "leaf_case", "main"],
-    "deep": lambda n: n[0] == "bottom" and n.count("deep") == 251 and "main" in n,
+    "deep": lambda n: n[0] == "bottom" and n.count("deep") in (DEPTH_LOOP + 1, DEPTH_TAILS + 1) and "main" in n,
     "aligned": lambda n: n[:4] == ["bottom", "dynamic", "aligned", "main"],
     "plt": lambda n: n[:2] == ["bottom", "compare"] and "main" in n,
     "signal": lambda n: n[0] == "bottom" and "handler" in n and "in_signal" in n and "main" in n,
@@ -48,13 +52,18 @@ echo 2 > /proc/sys/kernel/printk
 samples() {{
 	[ "$(ls -l /proc/$(pidof cairn-agent)/fd 2>/dev/null | grep -c perf_event)" = 4 ]
 }}
-# run NAME PROGRAMS ARGUMENT...: the programs begin when the agent samples, so that nobody keeps it from reading what there is.
+# run NAME PROGRAMS THEN ARGUMENT...: the programs are there before, stopped, so that the agent reads them, and nobody keeps it from
+# that; when it samples they go on, and THEN begins.
 run() {{
 	name=$1
 	programs=$2
-	shift 2
+	then=$3
+	shift 3
 	stacks beat &
-	(until samples; do sleep 0.1; done; $programs) &
+	$programs
+	sleep 1
+	killall -STOP stacks
+	(until samples; do sleep 0.1; done; killall -CONT stacks; $then) &
 	echo "@@begin $name"
 	cairn-agent -o /tmp/out "$@" 2>/tmp/words
 	echo "@@exit $?"
@@ -71,8 +80,11 @@ nothing() {{
 	:
 }}
 shapes() {{
-	for case in leaf deep aligned plt signal; do stacks $case spin 250 & done
+	for case in leaf deep aligned plt signal; do stacks $case spin $1 & done
 	stacks kernel &
+}}
+module() {{
+	stacks module &
 }}
 come_and_go() {{
 	for i in 1 2; do taskset $i stacks leaf spin & done
@@ -209,31 +221,74 @@ def check_programs(name, run, executable):
     total = sum(value for stack, value in stacks if "in_kernel" in stack)
     kernel = sum(value for stack, value in stacks if "in_kernel" in stack and "main" in stack and any("getrandom" in frame for frame in stack))
     ok &= live.check(total > 0 and kernel >= 0.8 * total, f"{name}: kernel: {kernel} of {total} samples through a named getrandom to main")
-    ok &= live.check(counters["complete_permille"] >= 850, f"{name}: {counters['complete_permille']} permille complete of {counters['user_stacks']}")
+    ok &= live.check(counters["complete_permille"] >= COMPLETE_PERMILLE_MIN, f"{name}: {counters['complete_permille']} permille complete of {counters['user_stacks']}")
     return ok
 
 
-def script():
+def script(version, has_modules):
     common = "--samples-per-second 100"
-    return f"""run plain shapes --once 2s {common}
-run tails shapes --once 2s {common} --no-bpf-loop
-run top shapes --once 2s {common} --no-task-regs
-run others nothing --once 1s --off-cpu-threshold 1 --uprobe /bin/stacks:beat
-run hotplug come_and_go --once 5s {common}
+    # The guest's shell and tools are busybox, which has no call frame information: what is counted is the program's.
+    shapes = f"{common} --comm stacks --once 4s"
+    depth = DEPTH_LOOP if tuple(int(part) for part in version.split(".")[:2]) >= (5, 17) else DEPTH_TAILS
+    module = "".join(f"insmod /lib/{name}.ko\n" for name in MODULES) + 'echo "@@text $(cat /sys/module/rmd160/sections/.text)"\n'
+    return f"""run plain "shapes {depth}" nothing {shapes}
+run tails "shapes {DEPTH_TAILS}" nothing {shapes} --no-bpf-loop
+run top "shapes {depth}" nothing {shapes} --no-task-regs
+run others nothing nothing --once 1s --off-cpu-threshold 1 --uprobe /bin/stacks:beat
+run hotplug nothing come_and_go --once 5s {common}
+{module + "run module module nothing " + shapes if has_modules else ""}
+mount -t tmpfs none /sys/kernel/btf
+echo "@@btf $(ls /sys/kernel/btf | wc -l)"
+run hidden "shapes {DEPTH_TAILS}" nothing {shapes}
 """
+
+
+def find_modules(kernel, folder):
+    """{path in the guest: path here} of MODULES of that kernel; {} where they are not beside it."""
+    release = os.path.basename(kernel).removeprefix("vmlinuz-")
+    found = {}
+    for name in MODULES:
+        paths = glob.glob(os.path.join(os.path.dirname(os.path.dirname(kernel)), "lib/modules", release, "kernel/crypto", name + ".ko*"))
+        if not paths:
+            print(f"        no module {name} beside {kernel}")
+            return {}
+        plain = os.path.join(folder, name + ".ko")
+        with (lzma.open if paths[0].endswith(".xz") else open)(paths[0], "rb") as source, open(plain, "wb") as target:
+            target.write(source.read())
+        found[f"lib/{name}.ko"] = plain
+    return found
+
+
+def check_module(version, run, text, modules, path):
+    """Frames in a module that was loaded: by its name and build ID, and each at an address that its symbols give the same name."""
+    code, words, _, samples, mappings = run
+    start = re.search(r"@@text (0x[0-9a-f]+)", text)
+    if not live.check(code == 0 and start, f"{version} module: loaded, exit {code}: {words[-300:] if code else 'fine'}"):
+        return False
+    ko = modules["lib/rmd160.ko"]
+    rows = [line.split() for line in subprocess.run(["nm", "-S", "--defined-only", ko], capture_output=True, text=True, check=True).stdout.splitlines()]
+    sizes = {row[3]: (int(row[0], 16), int(row[1], 16)) for row in rows if len(row) == 4}
+    places = [(address - int(start.group(1), 16), name) for mapping, address, name in live.read_locations(path) if mapping == "rmd160"]
+    good = [name for at, name in places if name in sizes and sizes[name][0] <= at < sizes[name][0] + sizes[name][1]]
+    ok = live.check(len(good) > 0 and len(good) == len(places), f"{version} module: {len(good)} of {len(places)} addresses in rmd160 where its symbols have them: {sorted(set(good))}")
+    ok &= live.check(mappings.get("rmd160") == live.build_id(ko), f"{version} module: build ID")
+    inside = sum(value for stack, value in samples if any(frame in sizes for frame in stack))
+    whole = sum(value for stack, value in samples if any(frame in sizes for frame in stack) and any(frame.startswith("stacks+") for frame in stack))
+    return ok & live.check(inside > 0 and whole >= 0.9 * inside, f"{version} module: {whole} of {inside} samples in it go on to the program")
 
 
 def test_kernel(version, folder, files, executable):
     kernel = find_kernel(version, folder)
     initramfs = os.path.join(folder, "initramfs")
-    make_initramfs(initramfs, files, INIT.format(path=GUEST_PATH, script=script()))
+    modules = find_modules(kernel, folder)
+    make_initramfs(initramfs, {**files, **modules}, INIT.format(path=GUEST_PATH, script=script(version, bool(modules))))
     text = boot(kernel, initramfs, os.path.join(os.environ["CAIRN_BINARY_DIR"], f"qemu-{version}.log"))
     runs, line = parse(text, folder)
     if not live.check("@@done" in text, f"{version}: booted and ran to the end: {line}"):
         print(text[-3000:])
         return False
     ok = True
-    for name in ("plain", "tails", "top"):
+    for name in ("plain", "tails", "top", "hidden"):
         ok &= check_programs(f"{version} {name}", runs[name], executable)
     counted = {name: run[2] for name, run in runs.items()}
     has_helper = "regs_way=helper" in runs["plain"][1]
@@ -241,6 +296,10 @@ def test_kernel(version, folder, files, executable):
     ok &= live.check(counted["plain"].get(way, 0) > 0, f"{version} plain: {way}={counted['plain'].get(way, 0)}, bpf_loop={counted['plain'].get('bpf_loop')}")
     ok &= live.check(counted["tails"].get("bpf_loop") == 0, f"{version} tails: without bpf_loop")
     ok &= live.check(counted["top"].get("user_regs_stack", 0) > 0, f"{version} top: user_regs_stack={counted['top'].get('user_regs_stack', 0)}")
+    ok &= live.check("@@btf 0\n" in text and "regs_way=stack_top" in runs["hidden"][1] and counted["hidden"].get("user_regs_stack", 0) > 0,
+                     f"{version} without BTF: user_regs_stack={counted['hidden'].get('user_regs_stack', 0)}")
+    if modules:
+        ok &= check_module(version, runs["module"], text, modules, os.path.join(folder, "module.pb.gz"))
     ok &= check_others(version, runs, executable)
     return ok
 

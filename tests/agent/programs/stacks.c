@@ -2,18 +2,20 @@
 /*
  * A program that ends, or spins, at the bottom of a stack of a chosen shape:
  *     stacks CASE [spin]
- * or calls a function 500 times a second (beat), or stays in the kernel (kernel), or
+ * or calls a function 500 times a second (beat), or stays in the kernel (kernel) or in a module of it (module), or
  * starts many short-lived processes (storm COUNT PROGRAM) or threads (many [COUNT]).
  * Built several ways by the tests: -O0, -O2, with and without frame pointers, static.
  */
 #define _GNU_SOURCE
 #include <alloca.h>
+#include <linux/if_alg.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -124,6 +126,22 @@ static int in_kernel(int n)
 	for (;;)
 		if (getrandom(bytes, sizeof(bytes), 0) < 0)
 			return sink + n;
+}
+
+/* Stays in a module of the kernel: RIPEMD-160 by AF_ALG. */
+static int in_module(int n)
+{
+	static char bytes[1 << 16];
+	struct sockaddr_alg address = {.salg_family = AF_ALG, .salg_type = "hash", .salg_name = "rmd160"};
+	int algorithm = socket(AF_ALG, SOCK_SEQPACKET, 0), hash = -1;
+
+	if (algorithm >= 0 && bind(algorithm, (struct sockaddr *)&address, sizeof(address)) == 0)
+		hash = accept(algorithm, NULL, NULL);
+	while (hash >= 0)
+		if (send(hash, bytes, sizeof(bytes), MSG_MORE) < 0)
+			break;
+	perror("rmd160");
+	return sink + n;
 }
 
 static __attribute__((noinline)) int work(int ms)
@@ -243,10 +261,12 @@ int main(int argc, char **argv)
 		return beats(argc);
 	if (strcmp(name, "kernel") == 0)
 		return in_kernel(argc);
+	if (strcmp(name, "module") == 0)
+		return in_module(argc);
 	if (strcmp(name, "storm") == 0 && argc > 3)
 		return storm(argv[3], atoi(argv[2]));
 	if (strcmp(name, "many") == 0)
 		return many_threads(argc > 2 ? atoi(argv[2]) : 5000);
-	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads|beat|kernel|storm COUNT PROGRAM|many [spin [DEPTH]]\n");
+	fprintf(stderr, "usage: stacks cold|leaf|deep|aligned|plt|signal|fault|threads|beat|kernel|module|storm COUNT PROGRAM|many [spin [DEPTH]]\n");
 	return 2;
 }
