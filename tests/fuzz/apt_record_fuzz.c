@@ -21,6 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			strcmp(record[0].self.version, record[1].self.version) != 0 || record[0].promised.size != record[1].promised.size ||
 			record[0].of_count != record[1].of_count)
 			abort();
+		for (size_t i = 0; i < record[0].of_count; i++)
+			if (strcmp(record[0].of[i].name, record[1].of[i].name) != 0 || strcmp(record[0].of[i].version, record[1].of[i].version) != 0)
+				abort();
 	}
 	free(record);
 	return 0;
