@@ -46,6 +46,7 @@ struct verify {
 	struct active nodes, sequences, symbols;
 	struct ARRAY_OF(uint32_t) leaves;
 	struct ARRAY_OF(const struct reference_row *) rows;
+	bool from_go;  /* the table may have names of .gopclntab */
 	bool is_split; /* one of them is a skeleton unit's */
 	uint64_t base; /* of a relocatable file: the reference's addresses are so much higher than the table's */
 	size_t nearest; /* reference.symbols: the first of the group with the highest low at or below the address; count: none */
@@ -470,10 +471,18 @@ static void compare_lines(struct verify *verify, uint64_t vaddr)
 static bool is_stub(const struct verify *verify)
 {
 	const struct table_frame *frame = &verify->frames[0];
-	const size_t len = strlen(frame->function);
 
-	return verify->frame_count == 1 && len > 4 && strcmp(frame->function + len - 4, "@plt") == 0 && frame->base[0] == '\0' && !must_know(verify) &&
-		verify->rows.count == 0;
+	if (verify->frame_count != 1 || frame->base[0] != '\0' || must_know(verify) || verify->rows.count > 0)
+		return false;
+	const size_t len = strlen(frame->function);
+	return len > 4 && strcmp(frame->function + len - 4, "@plt") == 0;
+}
+
+/* Where the reference has no DWARF, a place, inlined calls, and what no symbol covers are .gopclntab's. */
+static bool is_go(const struct verify *verify)
+{
+	return verify->from_go && verify->frame_count > 0 && verify->leaves.count == 0 && verify->rows.count == 0 &&
+		(verify->frame_count > 1 || verify->frames[0].line > 0 || !must_know(verify));
 }
 
 static struct err *compare_address(struct verify *verify, uint64_t vaddr)
@@ -489,6 +498,8 @@ static struct err *compare_address(struct verify *verify, uint64_t vaddr)
 	verify->report->frames += verify->frame_count;
 	if (is_stub(verify))
 		verify->report->stubs++;
+	else if (is_go(verify))
+		verify->report->go_only++;
 	else if (verify->frame_count > 0 && !must_know(verify) && verify->rows.count == 0 && !has_sizeless(verify, vaddr))
 		differ(verify, vaddr, VERIFY_EXTRA, 0);
 	else if (verify->frame_count > 0 && verify->is_split)
@@ -579,6 +590,9 @@ struct err *verify_table_here(const struct verify_request *request, struct verif
 		free(verify);
 		return err_nomem();
 	}
+	struct table_info info;
+	table_info(request->table, &info);
+	verify->from_go = (info.sources & TABLE_FROM_GOPCLNTAB) != 0;
 	verify->request = request;
 	verify->report = report;
 	verify->base = elffile_base(first);
@@ -636,6 +650,8 @@ struct err *verify_report_text(const struct verify_report *report, struct buf *r
 		TRY(buf_printf(ret, "lines only: %" PRIu64 " addresses of split units\n", report->lines_only));
 	if (report->stubs > 0)
 		TRY(buf_printf(ret, "stubs: %" PRIu64 " addresses named by relocations, not compared\n", report->stubs));
+	if (report->go_only > 0)
+		TRY(buf_printf(ret, "go: %" PRIu64 " addresses named by .gopclntab, not compared\n", report->go_only));
 	TRY(buf_printf(ret, "differences: %" PRIu64, verify_difference_count(report)));
 	for (size_t i = 0; i < VERIFY_DIFFERENCES; i++)
 		if (report->differences[i])

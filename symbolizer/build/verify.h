@@ -33,6 +33,7 @@ enum verify_difference {
 struct verify_report {
 	uint64_t addresses, frames; /* compared */
 	uint64_t stubs;		    /* of the addresses: `name@plt`, of which neither library knows */
+	uint64_t go_only;	    /* of the addresses: what .gopclntab says, of which neither library knows */
 	uint64_t lines_only;	    /* of the addresses: where functions are split DWARF's, which libdwarf misreads */
 	uint64_t differences[VERIFY_DIFFERENCES];
 	char shown[VERIFY_SHOWN][VERIFY_TEXT]; /* the first differences, by address; "" behind the last */

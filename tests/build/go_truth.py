@@ -5,6 +5,7 @@ import glob
 import json
 import lzma
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,9 @@ def chains(cairn, binary, addresses):
         subprocess.run([cairn, "table", "build", path, "-o", table], check=True, capture_output=True)
         answer = subprocess.run([cairn, "table", "lookup", "--demangle", "none", table], input="".join(a + "\n" for a in addresses),
                                 check=True, capture_output=True, text=True).stdout
+        # The reference reads no .gopclntab: that is no difference.
+        verified = subprocess.run([cairn, "verify", path], check=False, capture_output=True, text=True)
+        assert verified.returncode == 0 and re.search(r"^go: [1-9]", verified.stdout, re.MULTILINE), (verified.stdout, verified.stderr)
     return [[part for f in json.loads(line)["frames"] for part in (f["symbol"], f"{f.get('file', '?')}:{f.get('line', 0)}")]
             for line in answer.splitlines()]
 
