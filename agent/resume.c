@@ -117,8 +117,11 @@ static struct err *carry_on(struct resume *r, const struct sample_head *head, co
 		return NULL;
 	TRY(tables_sync(r->tables, head->pid));
 	TRY(tables_mappings(r->tables, head->pid, mappings_ret, count_ret));
-	if (!is_done && *count_ret > 0)
+	if (*count_ret > 0 && (!is_done || r->stack.end == UNWIND_END_NO_MAPPING)) { /* events may have missed one */
+		r->stack.count = head->frame_count;
+		r->stack.end = head->end;
 		unwind(r, cut, len, *mappings_ret, *count_ret);
+	}
 	return NULL;
 }
 

@@ -193,8 +193,10 @@ static struct err *on_changed(void *context, uint32_t pid)
 	if (!is_wanted(agent, pid))
 		return NULL;
 	processes_changed(agent->processes, pid);
-	/* One that the kernel half knows must not be unwound by what was mapped before. Others are read when they are sampled: most never are. */
-	return tables_knows(agent->tables, pid) ? watch_changed(agent->watch, pid, agent->now_ms) : NULL;
+	/* One that the kernel half knows must not be unwound by what was mapped before. Others are read when they are sampled: most never
+	   are. A single window may cost more, for whole stacks. */
+	bool is_due = agent->options->once_ms || tables_knows(agent->tables, pid);
+	return is_due ? watch_changed(agent->watch, pid, agent->now_ms) : NULL;
 }
 
 static struct err *on_gone(void *context, uint32_t pid)
