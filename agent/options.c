@@ -55,7 +55,7 @@ static const struct config_key keys[] = {
 		"PROBE PATH:SYMBOL or PATH+0xOFFSET: each call of this function is a sample; may be repeated"},
 
 	{"unwind.share", "unwind-share", CONFIG_UINT, AT(unwind_share), 0, 10000, "12",
-		"N hundredths of a percent of the machine's CPU time, over a minute, that may go into unwind tables; 0: no limit"},
+		"N hundredths of a percent of the machine's CPU time that may go into unwind tables; 0: no limit"},
 	{"map.deltas", "deltas-max", CONFIG_UINT, AT(deltas), 1, 1 << 28, "8388608", "N unwind table entries at most, 4 bytes each, of all executables"},
 	{"map.pages", "pages-max", CONFIG_UINT, AT(pages), 1, 1 << 28, "524288", "N pages of 64 KiB of executables' addresses at most, 8 bytes each"},
 	{"map.mappings", "mappings-max", CONFIG_UINT, AT(mappings), 1, 1 << 28, "262144",

@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024, START_CPU_MS = 500, LIMIT_SAVED_S = 60 };
+enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024, START_CPU_MS = 500, LIMIT_SAVED_S = 10 };
 
 struct agent {
 	const struct options *options;
@@ -704,7 +704,7 @@ static void log_lacks(void)
 	}
 }
 
-/** CPU time for unwind tables: a share that is saved for a minute, and for the start what is short of a spike. A single window waits for them. */
+/** CPU time for unwind tables: a share that is saved for ten seconds, and for the start what is short of a spike. A single window waits for them. */
 static void limit_tables(const struct agent *agent)
 {
 	if (agent->options->once_ms)
