@@ -26,6 +26,10 @@ static void write_package(struct json *json, const struct sources_sync_package *
 		json_key(json, "reason");
 		json_text(json, package->reason);
 	}
+	if (package->note[0]) {
+		json_key(json, "note");
+		json_text(json, package->note);
+	}
 	json_object_end(json);
 }
 

@@ -65,6 +65,22 @@ static struct err *each_item(struct server *server, void (*each)(void *context, 
 	}
 }
 
+/* Why it failed, and what else there is to know, to the line's end. */
+static void print_said(const json_t *item)
+{
+	static const char *const keys[] = {"reason", "note"};
+	const char *separator = ": ";
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		if (!text_of(item, keys[i])[0])
+			continue;
+		(void)fputs(separator, stdout);
+		print_text(stdout, text_of(item, keys[i]));
+		separator = "; ";
+	}
+	(void)putchar('\n');
+}
+
 static void print_item(void *context, const json_t *item)
 {
 	char bytes[24];
@@ -74,11 +90,7 @@ static void print_item(void *context, const json_t *item)
 	print_text(stdout, text_of(item, "name"));
 	(void)putchar(' ');
 	print_text(stdout, text_of(item, "version"));
-	if (text_of(item, "reason")[0]) {
-		(void)fputs(": ", stdout);
-		print_text(stdout, text_of(item, "reason"));
-	}
-	(void)putchar('\n');
+	print_said(item);
 }
 
 static void print_chosen(void *context, const json_t *item)
@@ -90,7 +102,7 @@ static void print_chosen(void *context, const json_t *item)
 	print_text(stdout, text_of(item, "name"));
 	(void)putchar(' ');
 	print_text(stdout, text_of(item, "version"));
-	(void)putchar('\n');
+	print_said(item);
 }
 
 static void nap(unsigned ms)

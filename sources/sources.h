@@ -111,6 +111,7 @@ struct sources_sync_package {
 	uint64_t bytes; /* of the package */
 	enum sources_sync_state state;
 	char reason[STORE_ASK_TEXT_SIZE];
+	char note[64]; /* what a person should know of it before and after; "" */
 };
 struct sources_sync_progress {
 	uint64_t run; /* its number; 0: there was none */

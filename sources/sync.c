@@ -23,6 +23,7 @@ struct chosen {
 	struct source *source;
 	struct source_file file;
 	struct sources_sync_package package;
+	bool is_debug;
 };
 
 struct sync {
@@ -40,6 +41,7 @@ struct sync {
 	size_t cap;
 	struct hmap wanted; /* hash of "name=version" of what was matched */
 	struct hmap taken;  /* hash of the SHA-256 of what was chosen */
+	struct hmap known;  /* hash of "name=version" of what a debug package belongs to */
 	struct source *walked;
 };
 
@@ -75,6 +77,7 @@ void sync_destroy(struct sync *sync)
 	free(sync->chosen);
 	hmap_deinit(&sync->wanted);
 	hmap_deinit(&sync->taken);
+	hmap_deinit(&sync->known);
 	(void)pthread_cond_destroy(&sync->changed);
 	(void)pthread_mutex_destroy(&sync->lock);
 	free(sync);
@@ -111,7 +114,7 @@ static struct err *choose(struct sync *sync, const struct source_package *packag
 		sync->cap = cap;
 	}
 	struct chosen *chosen = &sync->chosen[sync->progress.packages++];
-	*chosen = (struct chosen){.source = sync->walked, .file = package->file, .package = {.bytes = package->file.size}};
+	*chosen = (struct chosen){.source = sync->walked, .file = package->file, .package = {.bytes = package->file.size}, .is_debug = package->is_debug};
 	(void)snprintf(chosen->package.name, sizeof(chosen->package.name), "%s", package->name);
 	(void)snprintf(chosen->package.version, sizeof(chosen->package.version), "%s", package->version);
 	sync->progress.bytes += package->file.size;
@@ -145,9 +148,21 @@ static struct err *complete(void *context, const struct source_package *package)
 	uint64_t none;
 	bool belongs = hmap_get(&sync->wanted, hash_of(package->name, package->version), &none);
 
-	for (size_t i = 0; package->is_debug && i < package->of_count && !belongs; i++)
-		belongs = hmap_get(&sync->wanted, hash_of(package->of_names[i], package->of_versions[i]), &none);
+	for (size_t i = 0; package->is_debug && i < package->of_count; i++) {
+		uint64_t of = hash_of(package->of_names[i], package->of_versions[i]);
+		belongs = hmap_get(&sync->wanted, of, &none) || belongs;
+		TRY(hmap_set(&sync->known, of, 1));
+	}
 	return belongs ? choose(sync, package) : NULL;
+}
+
+/* A program without its debug package is not what was asked for in most cases: its names, if any, are those that it exports. */
+static void note_bare(struct sync *sync, struct chosen *chosen)
+{
+	uint64_t none;
+
+	if (!chosen->is_debug && !hmap_get(&sync->known, hash_of(chosen->package.name, chosen->package.version), &none))
+		(void)snprintf(chosen->package.note, sizeof(chosen->package.note), "no index names a debug package of this version");
 }
 
 static struct err *walk(struct sync *sync, source_list_fn *each)
@@ -166,7 +181,12 @@ static struct err *choose_all(struct sync *sync)
 	for (size_t i = 0; i < sync->pattern_count; i++)
 		if (!sync->matched[i])
 			return err_new(ERR_NOT_FOUND, "no package of the repositories matches %s", sync->patterns[i]);
-	return walk(sync, complete);
+	TRY(walk(sync, complete));
+	(void)pthread_mutex_lock(&sync->lock);
+	for (size_t i = 0; i < sync->progress.packages; i++)
+		note_bare(sync, &sync->chosen[i]);
+	(void)pthread_mutex_unlock(&sync->lock);
+	return NULL;
 }
 
 /* ---------------------------------------------------------------------------------------- fetching */
@@ -289,6 +309,7 @@ struct err *sync_begin(struct sync *sync, const char *const *patterns, size_t co
 	join(sync);
 	hmap_clear(&sync->wanted);
 	hmap_clear(&sync->taken);
+	hmap_clear(&sync->known);
 	memset(sync->matched, 0, sizeof(sync->matched));
 	sync->pattern_count = count;
 	sync->dry_run = dry_run;

@@ -565,12 +565,16 @@ class Find(RepositoryTest):
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
         self.assertEqual([line.split()[0] for line in done.stdout.splitlines()[:-1]], ["done", "done"])
         self.check(self.ask(daemon, wait_ms=0, file_id=self.file_id))
+        self.assertNotIn("debug package", dry.stdout + done.stdout)
         daemon.stop()
         daemon.start()
         again = self.cairn_sync(daemon, "sample-dbgsym")
         self.assertEqual((again.returncode, again.stdout.count("it was there")), (0, 2), again.stdout)
         self.assertEqual(sum(n for p, n in self.server.asked.items() if "/pool/" in p), 2)
         self.assertIn("2 packages", self.cairn_sync(daemon, "--status").stdout)
+        for arguments in ["--dry-run", "other"], ["other"]:
+            self.assertIn("other 1", line := self.cairn_sync(daemon, *arguments).stdout.splitlines()[0])
+            self.assertTrue(line.endswith(": no index names a debug package of this version"), line)
 
     def test_sync_that_was_stopped_goes_on(self):
         self.publish(base="x")
