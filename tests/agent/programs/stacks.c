@@ -8,7 +8,6 @@
  */
 #define _GNU_SOURCE
 #include <alloca.h>
-#include <linux/if_alg.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -132,10 +131,16 @@ static int in_kernel(int n)
 static int in_module(int n)
 {
 	static char bytes[1 << 16];
-	struct sockaddr_alg address = {.salg_family = AF_ALG, .salg_type = "hash", .salg_name = "rmd160"};
+	/* struct sockaddr_alg of linux/if_alg.h, which musl-gcc has not. */
+	const struct {
+		sa_family_t family;
+		char type[14];
+		unsigned feat, mask;
+		char name[64];
+	} address = {.family = AF_ALG, .type = "hash", .name = "rmd160"};
 	int algorithm = socket(AF_ALG, SOCK_SEQPACKET, 0), hash = -1;
 
-	if (algorithm >= 0 && bind(algorithm, (struct sockaddr *)&address, sizeof(address)) == 0)
+	if (algorithm >= 0 && bind(algorithm, (const struct sockaddr *)&address, sizeof(address)) == 0)
 		hash = accept(algorithm, NULL, NULL);
 	while (hash >= 0)
 		if (send(hash, bytes, sizeof(bytes), MSG_MORE) < 0)
