@@ -322,6 +322,42 @@ static struct err *go_text_in(const struct sections *sections, const Elf64_Shdr 
 	return NULL;
 }
 
+/** moduledata's text start; 0: not found. */
+static struct err *find_go_text(const struct sections *sections, const struct pclntab *tab, uint64_t *ret)
+{
+	for (uint64_t i = 1; i < sections->count && *ret == 0; i++) {
+		Elf64_Shdr section = section_at(sections->headers, i);
+		TRY(go_text_in(sections, &section, tab, ret));
+	}
+	return NULL;
+}
+
+/**
+ * The table in a section that holds other things, too: a position-independent program that another linker than Go's put together.
+ * What looks like its header is believed when a moduledata leads to it. (Go 1.16's functions would have to be relocated: not read.)
+ */
+static struct err *search_go(const struct sections *sections, const char *name, struct unwind_elf *elf)
+{
+	struct unwind_section around = {0};
+	struct pclntab tab;
+	size_t offset = 0;
+	struct err *e = read_named(sections, name, &around);
+
+	for (unsigned tries = 0; !e && around.bytes && tries < UNWIND_GO_HEADERS_MAX && pclntab_search(around.bytes, around.len, false, &offset); tries++, offset++) {
+		struct err *refused = pclntab_open(around.bytes + offset, around.len - offset, false, around.vaddr + offset, elf->name, &tab);
+		if (!refused && tab.magic != PCLNTAB_MAGIC_16)
+			e = find_go_text(sections, &tab, &elf->go_text);
+		err_free(refused);
+		if (elf->go_text == 0)
+			continue;
+		memmove(around.bytes, around.bytes + offset, around.len - offset);
+		elf->gopclntab = (struct unwind_section){around.bytes, around.len - offset, around.vaddr + offset};
+		return e;
+	}
+	free(around.bytes);
+	return e;
+}
+
 /** .gopclntab, and where its addresses count from when it does not say. */
 static struct err *read_go(const struct sections *sections, struct unwind_elf *elf)
 {
@@ -331,15 +367,14 @@ static struct err *read_go(const struct sections *sections, struct unwind_elf *e
 	TRY(read_named(sections, ".gopclntab", &elf->gopclntab));
 	if (!elf->gopclntab.bytes)
 		TRY(read_named(sections, ".data.rel.ro.gopclntab", &elf->gopclntab));
+	if (!elf->gopclntab.bytes && find_section(sections, ".go.buildinfo", &section))
+		return search_go(sections, ".data.rel.ro", elf);
 	if (!elf->gopclntab.bytes)
 		return NULL;
 	TRY(pclntab_open(elf->gopclntab.bytes, elf->gopclntab.len, false, elf->gopclntab.vaddr, elf->name, &tab));
 	if (tab.magic == PCLNTAB_MAGIC_16 || tab.text)
 		return NULL;
-	for (uint64_t i = 1; i < sections->count && elf->go_text == 0; i++) {
-		section = section_at(sections->headers, i);
-		TRY(go_text_in(sections, &section, &tab, &elf->go_text));
-	}
+	TRY(find_go_text(sections, &tab, &elf->go_text));
 	if (elf->go_text == 0 && find_section(sections, ".text", &section))
 		elf->go_text = section.sh_addr;
 	return NULL;

@@ -26,6 +26,7 @@ enum {
 	UNWIND_DEBUGLINK_MAX = 256,
 	UNWIND_INIT_MAX = 256, /* bytes of .init or .fini that is looked at */
 	UNWIND_GO_DATA_MAX = 64 << 20, /* bytes of a section that is searched for moduledata */
+	UNWIND_GO_HEADERS_MAX = 16,    /* what looks like a .gopclntab, where no section has its name */
 };
 
 /* A file, or an image in memory (vDSO). Borrowed. */

@@ -33,7 +33,8 @@ C_BUILDS = {
 MUSL_BUILDS = {"musl-static": ["-static"], "musl": []}
 MUSL_CASES = {"leaf": 3, "cold": 4, "deep": 502, "aligned": 4}
 # Go: nobody but gdb unwinds it through signals.
-GO_BUILDS = {"go": {"CGO_ENABLED": "0"}, "go-pie": {"CGO_ENABLED": "0", "GOFLAGS": "-buildmode=pie"}, "go-cgo": {"CGO_ENABLED": "1"}}
+GO_BUILDS = {"go": {"CGO_ENABLED": "0"}, "go-pie": {"CGO_ENABLED": "0", "GOFLAGS": "-buildmode=pie"}, "go-cgo": {"CGO_ENABLED": "1"},
+             "go-cgo-pie": {"CGO_ENABLED": "1", "GOFLAGS": "-buildmode=pie"}}
 
 
 def skip(reason):
@@ -218,7 +219,7 @@ def main():
             for name, settings in GO_BUILDS.items():
                 executable = os.path.join(folder, name)
                 environment = {**os.environ, "GO111MODULE": "off", "GOCACHE": os.path.join(folder, "gocache"), "GOFLAGS": "", **settings}
-                source = "cgo.go" if name == "go-cgo" else "recurse.go"
+                source = "cgo.go" if "cgo" in name else "recurse.go"
                 build = subprocess.run(["go", "build", "-o", executable, os.path.join(HERE, "programs", source)], env=environment, check=False)
                 if build.returncode:
                     print(f"{name}: not built here")

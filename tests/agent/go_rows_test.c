@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Go's function table, made by hand: frame sizes, ends, stack switches, signals, damage. */
+#include "agent/unwind/elf_image.h"
 #include "agent/unwind/go_rows.h"
+#include "tests/build/elf_image.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -142,4 +144,60 @@ Test(go_rows, damage_costs_the_function)
 	t = table_of("main.f", standing, sizeof(standing), 0);
 	cr_assert_eq(rows_of(&t, &rows).fdes_bad, 1u);
 	cr_assert_eq(rows.count, 0u);
+}
+
+/* ---- where the table is ---- */
+
+enum { RELRO = 0x500000, DATA = 0x600000, BEFORE = 24 };
+
+/* A program whose .data.rel.ro has other things, the table without its text start as in position-independent ones, and in .data what leads to both. */
+static struct err *read_merged(const char *build_info, uint64_t names_at, struct unwind_elf *ret)
+{
+	static struct elf_image image;
+	struct table t = table_of("main.f", program, sizeof(program), 0);
+	uint8_t relro[sizeof(t.bytes) + BEFORE] = {0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8}; /* looks like a header, too */
+	uint64_t module[PCLNTAB_MODULE_TEXT + 2] = {0, RELRO + BEFORE, RELRO + BEFORE + names_at};
+
+	memset(t.bytes + 24, 0, 8);
+	memcpy(relro + BEFORE, t.bytes, t.len);
+	module[1 + PCLNTAB_MODULE_TEXT] = TEXT;
+	image_begin(&image, true, false);
+	(void)image_section(&image, ".data.rel.ro", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, RELRO, relro, BEFORE + t.len);
+	(void)image_section(&image, ".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, DATA, module, sizeof(module));
+	(void)image_section(&image, build_info, SHT_PROGBITS, SHF_ALLOC, 0x700000, "go", 2);
+	image_finish(&image);
+	return unwind_elf_read(&(struct unwind_source){.fd = -1, .bytes = image.bytes, .len = image.len, .name = "merged"}, ret);
+}
+
+Test(go_table, is_found_where_a_c_linker_merged_it)
+{
+	struct unwind_elf elf = {0};
+	struct rows rows = {0};
+	struct frames_counts counts = {0};
+	struct pclntab tab;
+	cr_assert_null(read_merged(".go.buildinfo", HEAD, &elf));
+	cr_assert_eq(elf.gopclntab.vaddr, (uint64_t)RELRO + BEFORE);
+	cr_assert_eq(elf.go_text, (uint64_t)TEXT);
+	cr_assert_null(pclntab_open(elf.gopclntab.bytes, elf.gopclntab.len, false, elf.gopclntab.vaddr, "test", &tab));
+	tab.text = elf.go_text;
+	cr_assert_null(go_rows(&tab, take, &rows, &counts));
+	cr_assert_gt(rows.count, (size_t)0);
+	cr_assert_eq(rows.items[0].low, (uint64_t)TEXT);
+	unwind_elf_deinit(&elf);
+}
+
+Test(go_table, is_not_believed_when_no_moduledata_leads_to_it)
+{
+	struct unwind_elf elf = {0};
+	cr_assert_null(read_merged(".go.buildinfo", HEAD + 1, &elf));
+	cr_assert_null(elf.gopclntab.bytes);
+	unwind_elf_deinit(&elf);
+}
+
+Test(go_table, is_not_looked_for_in_other_programs)
+{
+	struct unwind_elf elf = {0};
+	cr_assert_null(read_merged(".buildinfo", HEAD, &elf));
+	cr_assert_null(elf.gopclntab.bytes);
+	unwind_elf_deinit(&elf);
 }
