@@ -21,7 +21,7 @@ enum {
 	EXES_PENDING_MS = 30 * 1000, /* .. or this has passed: the next sample opens it again */
 	EXES_SAMPLE_BYTES = 8 << 20, /* of a file for each sample that wants its table: about 20 ms of CPU */
 	EXES_IDLE_MS = 5 * 60 * 1000, /* without a process, before an executable is forgotten */
-	EXES_START_MS = 15000, /* in which the first credit of CPU time is good */
+	EXES_START_MS = 30000, /* in which the first credit of CPU time is good */
 	EXES_QUARANTINE_MS = 500, /* before a place that the kernel may still read is used again */
 };
 

@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024, START_CPU_MS = 500, LIMIT_SAVED_S = 10 };
+enum { TURN_MS = 100, START_PAUSE_MS = 20, START_MS = 30000, STATUS_MS = 10000, FINISH_MS = 10000, LINE_BYTES = 1024, START_CPU_MS = 1500, LIMIT_SAVED_S = 10 };
 
 struct agent {
 	const struct options *options;
